@@ -81,7 +81,7 @@ def client(reactor: Any, options: dict[str, Any]) -> IStreamClientEndpoint:
     if carrier is None:
         return TCP4ClientEndpoint(reactor, options.get("host", "127.0.0.1"), port)
     trust = TlsTrust(options["pem"] or "", strict=True)
-    return Carriers(reactor, trust).endpoint(f"{carrier}://localhost:{port}")
+    return Carriers(reactor, lambda: trust).endpoint(f"{carrier}://localhost:{port}")
 
 
 class BenchNode:

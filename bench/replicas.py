@@ -3,7 +3,9 @@
 The authority on PostgreSQL: one daemon and three on one server, what faults cost, the copy there and back.
 
 Server, daemons and clients share this machine.  The floor of a join is a bare Klein route that verifies one
-signature; that of a commit is raw PostgreSQL, one join a commit, on the same server.
+signature; that of a commit is raw PostgreSQL, one join a commit, on the same server.  The latter has neither
+HTTP nor signatures and takes one processor, where a daemon, its clients and its server share two: what else
+is busy costs them more than it costs this floor.
 """
 
 from __future__ import annotations
@@ -71,9 +73,10 @@ def raw_joins(url: str, count: int) -> dict[str, Any]:
     }
 
 
-def held(made: Row, least: float, note: str = "") -> Row:
-    """The same, with what its ratio must be at least."""
+def held(made: Row, least: float, note: str = "", asked: bool = True) -> Row:
+    """The same, with what its ratio must be at least, where that is asked."""
     word = "holds" if made.ratio is not None and made.ratio >= least else "BELOW"
+    word = word if asked else "not asked here"
     made.note = "; ".join(part for part in (f"at least {least}: {word}", note, made.note) if part)
     return made
 
@@ -131,7 +134,6 @@ def judged(found: dict[str, list[dict[str, Any]]]) -> list[Row]:
     floor = row(f"Klein + verify, {CLIENTS} clients", found["floor"])
     raw = row("raw PostgreSQL, one join a commit", found["raw"])
     commit = statistics.median(each["commit"] for each in found["raw"])
-    goal = "" if commit > COMMIT_SLOW else ", so that this does not apply"
     joins = row("joins, one replica", found["joins at one"])
     one = held(row("joins, one replica", found["joins at one"], floor), 0.4)
     return [
@@ -141,7 +143,8 @@ def judged(found: dict[str, list[dict[str, Any]]]) -> list[Row]:
         held(
             row("the same to raw commits", found["joins at one"], raw),
             2.0,
-            f"where a commit takes over 1 ms; here {commit * 1e3:.2f}{goal}",
+            f"where a commit takes over {COMMIT_SLOW * 1e3:g} ms; here {commit * 1e3:.2f}",
+            commit > COMMIT_SLOW,
         ),
         held(
             row("joins, three replicas, to one", found["joins at three"], joins),

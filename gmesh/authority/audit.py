@@ -265,7 +265,7 @@ class AuditMirror:
             self.write(self._pending)
         except OSError:
             self.failures += 1
-            self._left_to_start = len(self._pending) >= _PENDING_MAX
+            self._left_to_start = self._left_to_start or len(self._pending) >= _PENDING_MAX
         else:
             self._pending.clear()
             self.failures += self._left_to_start

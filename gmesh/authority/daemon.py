@@ -31,6 +31,7 @@ from gmesh.authority.service import Authority
 from gmesh.authority.signer import from_credentials
 from gmesh.authority.state import StateDirectory
 from gmesh.daemon.browsers import ForPrograms
+from gmesh.daemon.collector import keep_for_good
 from gmesh.daemon.listen import ListenService, renew_certificates
 from gmesh.daemon.logs import LoggedService
 from gmesh.daemon.metrics import MetricsPage
@@ -151,13 +152,8 @@ class AuthorityService(LoggedService):
 
 
 def _calm_collector() -> None:
-    """
-    Collect what the start left, then no longer look at what lives on.
-
-    A full collection walks everything and holds every request meanwhile; under load they came often.
-    """
-    gc.collect()
-    gc.freeze()
+    """Collect what the start left, and later less often: under load full collections came often."""
+    keep_for_good()
     gc.set_threshold(*limits.COLLECTOR_THRESHOLDS)
 
 

@@ -2,15 +2,15 @@
 """
 What other daemons of the same database did: looked for all the time, and taken over whole.
 
-A look is one question, and more only about what is newer.  Nobody is told something older than they may have
-heard elsewhere: who asks for a document waits for a look that began after they asked, all who wait for
-the same one; where the database does not answer in time, what is held is served.
+A look is one question, and more only where its answer is another than before.  Nobody is told something
+older than they may have heard elsewhere: who asks for a document waits for a look that began after they
+asked, all who wait for the same one; where the database does not answer in time, what is held is served.
 Tests: C{tests/authority/test_follow.py}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -51,6 +51,10 @@ class AuditFollower:
     def __init__(self, mirror: AuditMirror) -> None:
         self._mirror = mirror
         self._end: tuple[int, bytes] | None = None
+
+    def glance(self, reader: Reader) -> Newest:
+        """What the database holds, asked with one question."""
+        return newest(reader, 0 if self._end is None else self._end[0])
 
     def look(self, reader: Reader) -> tuple[Newest, StoreError | None]:
         """
@@ -101,12 +105,17 @@ class Followed:
     """
 
     newest: Newest
-    genesis: list[Document[Genesis]]
-    policy: Document[Policy] | None
-    crl: Document[Crl] | None
-    status: Document[Status] | None
-    trouble: StoreError | None
-    unread: list[StoreError]
+    genesis: Sequence[Document[Genesis]] = ()
+    policy: Document[Policy] | None = None
+    crl: Document[Crl] | None = None
+    status: Document[Status] | None = None
+    trouble: StoreError | None = None
+    unread: Sequence[StoreError] = ()
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all is as it was."""
+        return self == Followed(self.newest)
 
 
 @contextmanager
@@ -167,9 +176,11 @@ class Follower:
         self._busy = False
         self._late = False
         self._waiting: list[Deferred[None]] = []
+        self._at_rest: Newest | None = None
         self._step_in_at: float | None = None
         self._told = ""
         self._stopping_all = False
+        self._silent_since: float | None = None
         self._said_away = False
 
     @property
@@ -218,10 +229,17 @@ class Follower:
         self._busy = True
         waiting, self._waiting = self._waiting, []
         self._patience = self._clock.callLater(limits.LOOK_SECONDS, self._let_go, waiting)
-        held = self._publisher.shown
-        looked = self._store.read(lambda reader: self._fetch(reader, held), patient=False)
+        looked = Deferred.fromCoroutine(self._fetch_news())
         looked.addCallback(self._take).addErrback(self._failed)
         looked.addBoth(lambda _: self._over(waiting))
+
+    async def _fetch_news(self) -> Followed:
+        """Ask for more only where something is new."""
+        found = await self._store.read(self._audit.glance, patient=False, once=True)
+        if found == self._at_rest:
+            return Followed(found)
+        held = self._publisher.shown
+        return await self._store.read(lambda reader: self._fetch(reader, held), patient=False)
 
     def _let_go(self, waiting: list[Deferred[None]]) -> None:
         """It takes too long, and so would all that begin before it is answered."""
@@ -258,12 +276,12 @@ class Follower:
         with collector_paused():
             return Followed(
                 found,
-                chain,
+                tuple(chain),
                 _read("policy", policy, Policy, unread),
                 _read("CRL", crl, Crl, unread),
                 _read("status", status, Status, unread),
                 trouble,
-                unread,
+                tuple(unread),
             )
 
     def _read_chain(self, reader: Reader) -> list[Document[Genesis]]:
@@ -285,9 +303,10 @@ class Follower:
         if self._said_away:
             self._said_away = False
             self.log.info("the database answers again")
-        self.up = True
+        self.up, self._silent_since = True, None
         if not found.unread:
             self.looked_at = self._clock.seconds()
+        self._at_rest = found.newest if found.nothing else None
         elsewhere = seen_elsewhere() if found.newest.older else None
         self._tell(found.trouble or elsewhere or next(iter(found.unread), None))
         if isinstance(found.trouble, LacksSeen) and not found.newest.older and not self._stopping_all:
@@ -338,8 +357,13 @@ class Follower:
             self._away(failure.getErrorMessage())
 
     def _away(self, cause: str) -> None:
-        if self.up:
-            self.up, self._said_away = False, True
+        """Told once it lasts: a look that lacked room or time once says nothing of the next."""
+        now = self._clock.seconds()
+        self.up = False
+        if self._silent_since is None:
+            self._silent_since = now
+        elif not self._said_away and now - self._silent_since >= limits.FOLLOW_STALE_SECONDS:
+            self._said_away = True
             self.log.error("the database is away, documents are served as they are: {cause}", cause=cause)
 
 

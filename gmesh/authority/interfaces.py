@@ -42,11 +42,12 @@ class IAuthorityStore(Interface):
             crashes.
         """
 
-    def read(function, patient=True):
+    def read(function, patient=True, once=False):
         """
         Run C{function(cursor)} on a read-only connection.
 
         @param patient: wait a while for a database that is away.
+        @param once: it asks one question, which is cheaper alone.
         @return: Deferred of its result.
         """
 
@@ -57,9 +58,9 @@ class IEngine(Interface):
 
     Its connections are those of PEP 249, with C{begin(cursor)}, after which only the caller writes until it
     commits, C{begin_note(cursor, lasting)} for a small write beside the decisions, C{begin_read(cursor)} for
-    a snapshot, C{begin_schema(cursor)} and C{run_script(cursor, migration)} to change tables, and
-    C{in_transaction}; before a daemon commits a group it calls C{sign_off(cursor, replica, now)}.  Statements
-    have C{?} for each value.
+    a snapshot, or C{one_question()} for a cursor of one statement, C{begin_schema(cursor)} and
+    C{run_script(cursor, migration)} to change tables, and C{in_transaction}; before a daemon commits a group
+    it calls C{sign_off(cursor, replica, now)}.  Statements have C{?} for each value.
     """
 
     path = Attribute("The file that holds it, a C{Path}; None if it is not one of this host.")

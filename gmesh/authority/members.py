@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from hashlib import sha256
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -22,7 +21,7 @@ from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
-from gmesh.authority.auth import Caller, RequestBody, Stale, claim_ahead
+from gmesh.authority.auth import Caller, PresentedCertificate, RequestBody, Stale, claim_ahead
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.history import History
 from gmesh.authority.issuer import DocumentIssuer
@@ -104,6 +103,14 @@ class HeartbeatShape(HeartbeatFields, frozen=True, kw_only=True):
     receipts: Annotated[tuple[DocumentFile[CommandReceipt], ...], Meta(max_length=limits.RECEIPTS)] = ()
 
 
+class _Known(msgspec.Struct, frozen=True, gc=False):
+    """Of a certificate that was judged: whose it is, and until when heartbeats with it are answered."""
+
+    node_id: str
+    name: str
+    until: int
+
+
 class Members:
     """
     The use cases of members.
@@ -120,7 +127,7 @@ class Members:
         self._flushing = DeferredLock()
         self._renewals = RenewalsTogether(issuer, self._renew)
         self._generation = 0
-        self._members: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
+        self._members: OrderedDict[str, tuple[bytes, _Known]] = OrderedDict()
 
     # Renew.
 
@@ -188,16 +195,14 @@ class Members:
             )
         return row
 
-    def _adopted(
-        self, caller: Caller, certificate: Document[Certificate], tx: Transaction
-    ) -> tuple[str, int] | None:
+    def _adopted(self, caller: Caller, certificate: Document[Certificate], tx: Transaction) -> _Known | None:
         """As L{_known}, of what is taken in; None, with a request for readmission, for an operator to see."""
         row = self._adopt(tx, caller, certificate)
         return None if row is None else self._known(tx, row)
 
-    def _known(self, reader: Reader, row: CertificateRow) -> tuple[str, int]:
+    def _known(self, reader: Reader, row: CertificateRow) -> _Known:
         """Whose a certificate is, and until when heartbeats with it are answered."""
-        return row.node_id, row.not_after + self._issuer.grace(reader)
+        return _Known(row.node_id, row.name, row.not_after + self._issuer.grace(reader))
 
     # Adoption.
 
@@ -255,9 +260,23 @@ class Members:
 
     # Heartbeat.
 
-    async def heartbeat(
-        self, caller: Caller, certificate: Document[Certificate], body: HeartbeatBody
-    ) -> None:
+    def served(self, caller: Caller, presented: PresentedCertificate) -> Caller | None:
+        """
+        With the certificate that a node sent, if heartbeats of its key with that very file are answered.
+
+        It was read and judged then, and nothing was revoked since.
+        """
+        known = self._remembered(caller.key_id, presented.fingerprint)
+        if known is None:
+            return None
+        return msgspec.structs.replace(caller, name=known.name, presented=presented)
+
+    def _remembered(self, key: str, fingerprint: bytes) -> _Known | None:
+        """One file of each key is: with how many a node comes costs nobody else their place."""
+        held, known = self._members.get(key, (b"", None))
+        return known if held == fingerprint else None
+
+    async def heartbeat(self, caller: Caller, body: HeartbeatBody) -> None:
         """
         Note that a member is alive and what it has applied.
 
@@ -273,25 +292,23 @@ class Members:
             raise RequestRefused("invalid-field", "sent_ms must lie in the second that created names")
         if body.status is not None:
             await self._history.weigh_status(document_from_dict(body.status, Status))
-        name = _fingerprint(certificate.body)
-        known = self._members.get(name)
+        known = self._remembered(caller.key_id, caller.fingerprint)
         if known is None:
-            judged = Deferred.fromCoroutine(self._judge(caller, certificate, name))
-            known = await judged.addErrback(self._unknown, certificate)
-        if known[0] != caller.key_id:
+            judged = Deferred.fromCoroutine(self._judge(caller, caller.certificate))
+            known = await judged.addErrback(self._unknown, caller.certificate)
+        if known.node_id != caller.key_id:
             raise AdmissionRefused("unknown-certificate", "this authority did not issue that certificate")
-        if self._clock.now() > known[1]:
-            self._members.pop(name, None)
+        now = self._clock.now()
+        if now > known.until:
+            self._members.pop(caller.key_id, None)
             raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
         if sent_ms < int(self._clock.started * 1000):
-            raise Stale(self._clock.now())
-        await claim_ahead(self._store, self._clock, caller.signed)
-        self.presence.note(caller, sent_ms, self._clock.now(), body.numbers, body.faults, body.boot_id)
+            raise Stale(now)
+        await claim_ahead(self._store, now, caller.signed)
+        self.presence.note(caller, sent_ms, now, body.numbers, body.faults, body.boot_id)
 
-    async def _judge(
-        self, caller: Caller, certificate: Document[Certificate], name: bytes
-    ) -> tuple[str, int]:
-        """Whose certificate this is, and until when it is good; remembered under C{name}."""
+    async def _judge(self, caller: Caller, certificate: Document[Certificate]) -> _Known:
+        """Whose certificate this is, and until when it is good; remembered with its fingerprint."""
         generation = self._generation
         try:
             known = await self._store.read(
@@ -303,7 +320,7 @@ class Members:
             self._clock.check()
             known = _there(await self._store.decide(partial(self._adopted, caller, certificate)))
         if generation == self._generation:
-            self._members[name] = known
+            self._members[caller.key_id] = caller.fingerprint, known
         if len(self._members) > limits.KEYS_REMEMBERED:
             self._members.popitem(last=False)
         return known
@@ -397,11 +414,6 @@ class Members:
             return row.document
 
         return self._store.read(get)
-
-
-def _fingerprint(body: Certificate) -> bytes:
-    """Names what a certificate says, in the twentieth of the time that its digest takes."""
-    return sha256(msgspec.json.encode(body)).digest()
 
 
 def _write_heard(notes: Notes, rows: list[HeardRow]) -> None:

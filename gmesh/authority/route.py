@@ -166,7 +166,7 @@ class Route:
         """Whether an operator changes something here."""
         return self.access.operator and self.method != "GET"
 
-    @property
+    @cached_property
     def votable(self) -> bool:
         """Whether C{approvals.json} may name it; taking one's own proposal back is nobody else's matter."""
         return self.changes_by_operator and not self.path.startswith("/admin/approvals/")

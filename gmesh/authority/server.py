@@ -35,7 +35,7 @@ from gmesh.authority import limits
 from gmesh.authority.approval_rules import ApprovalRules, read_rules
 from gmesh.authority.approvals import Approvals, ApprovalWaits
 from gmesh.authority.audit import printable
-from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
+from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole, PresentedCertificate
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.dispatch import AuthorityResource, Deadline
 from gmesh.authority.follow import Follower
@@ -57,7 +57,6 @@ from gmesh.daemon.lock import StateLock
 from gmesh.daemon.web import PROBLEM_TYPE
 from gmesh.errors import GmeshError, RequestRefused, StoreError
 from gmesh.keyfiles import Passphrases
-from gmesh.trust.documents import Certificate, document_from_dict
 from gmesh.trust.names import human_error
 from gmesh.trust.restricted_json import parse_json
 from gmesh.trust.signed_requests import JSON_TYPE
@@ -204,8 +203,9 @@ class Server:
     async def _with_body(self, caller: Caller | None, route: Route, body: Any) -> Caller | None:
         """What the body says of the caller, where it does."""
         if caller is not None and route.access is Access.NODE:
-            certificate = document_from_dict(body.certificate, Certificate)
-            return await self._authenticator.present(caller, certificate)
+            presented = PresentedCertificate(body.certificate)
+            served = self._authority.members.served(caller, presented)
+            return served or await self._authenticator.present(caller, presented)
         if caller is not None and route.access is Access.JOIN:
             vouched = self._authenticator.vouch(caller, body)
             await self._joins.admit(vouched, body)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import deque
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from math import inf
 from typing import Any
 
@@ -88,6 +88,7 @@ class Mesh:
         self._serving: dict[int, Serving] = {}
         self._watching: dict[int, ServiceWatch] = {}
         self._ports: list[IListeningPort] = []
+        self._listening: dict[Deferred[Any], None] = {}
         self._connection: MeshConnection | None = None
         self._connecting: Deferred[Any] | None = None
         self._again: IDelayedCall | None = None
@@ -164,15 +165,22 @@ class Mesh:
         """
         Offer streams to a service, until L{close} or C{stopListening}, as L{MeshServerEndpoint} does.
 
-        @return: Deferred of the port; fails with L{ListenRefused<gmesh.client.listening.ListenRefused>}.
+        @return: Deferred of the port; fails with L{ListenRefused<gmesh.client.listening.ListenRefused>}, and
+            with L{SendRefused} once this is closed.
         """
+        if self._closed:
+            return fail(_closed())
+        listening = MeshServerEndpoint(self._reactor, service, self._socket).listen(factory)
+        self._listening[listening] = None
 
-        def listening(port: IListeningPort) -> IListeningPort:
-            self._ports.append(port)
-            return port
+        def begun(result: IListeningPort | Failure) -> IListeningPort | Failure:
+            del self._listening[listening]
+            if isinstance(result, Failure):
+                return Failure(_closed()) if self._closed else result
+            self._ports.append(result)
+            return result
 
-        endpoint = MeshServerEndpoint(self._reactor, service, self._socket)
-        return endpoint.listen(factory).addCallback(listening)
+        return listening.addBoth(begun)
 
     def watch(self, service: str = "") -> ServiceWatch:
         """
@@ -233,9 +241,10 @@ class Mesh:
         self._serving.clear()
         for watch in list(self._watching.values()):
             watch.stop()
-        ports, self._ports = self._ports, []
-        for port in ports:
-            port.stopListening()
+        while self._ports:
+            self._ports.pop().stopListening()
+        for listening in list(self._listening):
+            listening.cancel()
         for call in (self._again, self._settling, self._ending):
             if call is not None and call.active():
                 call.cancel()
@@ -253,10 +262,7 @@ class Mesh:
         result: Deferred[bytes] = Deferred(lambda _: self._cancel(tag))
         octets = MessageFrame(FrameType.ASK, tag, what.encode()).encode()
         self._begin(tag, _Sending(octets, True, result, 0, inf))
-
-        def read(body: bytes) -> Any:
-            return json.loads(body)
-
+        read: Callable[[bytes], Any] = json.loads
         return result.addCallback(read)
 
     def _begin(self, tag: int, sending: _Sending) -> None:

@@ -15,8 +15,9 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
@@ -122,6 +123,27 @@ class CappedChannel(HTTPChannel):
     site: QuietSite
     transport: ITCPTransport
     refused = False
+    _here: IAddress | None = None
+    _there: IAddress | None = None
+
+    def getHost(self) -> IAddress:
+        """Where it came in, which is asked of the system once and not for each request."""
+        if self._here is None:
+            self._here = super().getHost()
+        return self._here
+
+    def getPeer(self) -> IAddress:
+        """Who asks; as L{getHost}."""
+        if self._there is None:
+            self._there = super().getPeer()
+        return self._there
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Write a head in one piece: a transport looks at each piece that it is given."""
+        lines = [b"%s %s %s" % (version, code, reason)]
+        for name, values in headers.getAllRawHeaders():
+            lines += [b"%s: %s" % (name, value) for value in values]
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
 
     def lineReceived(self, line: bytes) -> None:
         """A line of the head."""

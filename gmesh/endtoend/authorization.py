@@ -9,6 +9,7 @@ the policy allows.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -20,9 +21,11 @@ from gmesh.endtoend.session import Handshaker
 from gmesh.errors import SendRefused
 from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.stub_node import PathSeeker
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.trust.policy import Decision, PolicyRules, Subject
+
+if TYPE_CHECKING:
+    from gmesh.mesh.stub_node import PathSeeker
 
 __all__ = ["AUTHORITY_SERVICE", "Authorization"]
 

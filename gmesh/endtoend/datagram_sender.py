@@ -40,6 +40,7 @@ class DatagramSender:
     """
 
     __slots__ = (
+        "__weakref__",
         "_associations",
         "_authorization",
         "_batch",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -74,7 +75,7 @@ class Datagrams:
         self._posts: dict[tuple[str, str], DatagramSender] = {}
         self._admitted: dict[tuple[str, str], tuple[Association, int, float]] = {}
         self._looked: tuple[int, int, tuple[str, str]] | None = None
-        self._opened: dict[DatagramSender, None] = {}
+        self._opened: WeakKeyDictionary[DatagramSender, None] = WeakKeyDictionary()
         self._local: dict[LocalDelivery, None] = {}
 
     @property

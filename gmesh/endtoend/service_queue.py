@@ -178,10 +178,6 @@ class ServiceQueue:
         self._count(delivery.message, -1)
         return True
 
-    def bytes_of(self, source_id: str) -> int:
-        """Bytes that wait of that node."""
-        return self._peers[source_id, True]
-
     def purge(self, source_id: str) -> int:
         """Drop what waits of that node. @return: how many."""
         gone = [delivery for delivery in self.queue if delivery.message.source_id == source_id]

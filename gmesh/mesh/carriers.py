@@ -8,23 +8,23 @@ Tests: C{tests/mesh/test_carriers.py}, C{tests/mesh/test_dialler.py}.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Collection
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IReactorThreads, IStreamClientEndpoint
 
 from gmesh.errors import ConfigurationError
 from gmesh.mesh.limits import DIAL_DEADLINE, NAMES_AT_ONCE, TOLD_NAMES_AT_ONCE
-from gmesh.mesh.opening import OpeningEndpoint
-from gmesh.mesh.proxied import ProxiedEndpoint
 from gmesh.mesh.resolving import ElsewhereReactor, NamesApart
-from gmesh.mesh.tls import TlsEndpoint, TlsTrust
 from gmesh.mesh.ways import Experience, Ways
 from gmesh.trust.address_scope import ShunnedHosts
 from gmesh.trust.transport_address import FORMS, HTTPS_PORT, Transport, TransportAddress, read_address
 from gmesh.wire.proxy import DIRECT, Proxies
+
+if TYPE_CHECKING:  # most nodes dial plain TCP alone, and can spare the memory of the rest
+    from gmesh.mesh.tls import TlsTrust
 
 __all__ = ["Carriers", "client_endpoint"]
 
@@ -33,18 +33,23 @@ class Carriers:
     """
     Makes the endpoints that a node dials with.
 
-    @param tls: what is trusted under links.
+    @param tls: makes what is trusted under links, with the first address that needs it.
     @param proxies: those that lead to some hosts; these are tried directly too, but later.
     """
 
-    def __init__(self, reactor: Any, tls: TlsTrust, proxies: Proxies | None = None) -> None:
+    def __init__(self, reactor: Any, tls: Callable[[], TlsTrust], proxies: Proxies | None = None) -> None:
         self._reactor = reactor
-        self.tls = tls
+        self._make_tls = tls
         self._proxies = proxies or Proxies(DIRECT)
         self._experience = Experience()
         threads = IReactorThreads.providedBy(reactor)  # one in memory has none, and names of its own
         self._own_names = NamesApart(reactor, NAMES_AT_ONCE) if threads else None
         self._told_names = NamesApart(reactor, TOLD_NAMES_AT_ONCE) if threads else None
+
+    @cached_property
+    def tls(self) -> TlsTrust:
+        """What is trusted under links. @raise ConfigurationError: if that cannot be read."""
+        return self._make_tls()
 
     def endpoint(self, target: str, avoid: Collection[str] = ()) -> IStreamClientEndpoint:
         """
@@ -60,6 +65,8 @@ class Carriers:
         proxy = self._proxies.choose(address.host, address.port)
         if proxy is None or address.host in avoid:
             return direct
+        from gmesh.mesh.proxied import ProxiedEndpoint
+
         tunnelled = ProxiedEndpoint(self._reactor, proxy, address.host, address.port, DIAL_DEADLINE)
         ways = {f"via {proxy}": self._carried(tunnelled, target, address), "directly": direct}
         return Ways(self._reactor, target, ways, self._experience)
@@ -69,10 +76,13 @@ class Carriers:
     ) -> IStreamClientEndpoint:
         if address.kind is Transport.TCP:
             return endpoint
+        from gmesh.mesh.tls import TlsEndpoint
+
         within = TlsEndpoint(endpoint, self.tls, target, address.host)
         if address.kind is Transport.TLS:
             return within
-        from gmesh.mesh.websocket import WebSocketClient  # with its library: most nodes dial none
+        from gmesh.mesh.opening import OpeningEndpoint
+        from gmesh.mesh.websocket import WebSocketClient
 
         host = f"[{address.host}]" if ":" in address.host else address.host
         if address.port != HTTPS_PORT:
@@ -90,4 +100,6 @@ class Carriers:
 
 def client_endpoint(reactor: object, target: str, avoid: Collection[str] = ()) -> IStreamClientEndpoint:
     """As L{Carriers.endpoint}, with the roots of the system."""
-    return Carriers(reactor, TlsTrust()).endpoint(target, avoid)
+    from gmesh.mesh.tls import TlsTrust
+
+    return Carriers(reactor, TlsTrust).endpoint(target, avoid)

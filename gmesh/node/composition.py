@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
@@ -48,7 +49,6 @@ from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
 from gmesh.mesh.renewal_links import Renewals
 from gmesh.mesh.route_updates import RouteUpdates
-from gmesh.mesh.stub_node import PathSeeker, StubFlooding
 from gmesh.node.control import Control
 from gmesh.node.control_actions import CommandActions
 from gmesh.node.local_member import LocalMember
@@ -59,6 +59,9 @@ from gmesh.streams.streams import Streams
 from gmesh.trust.keys import verify
 from gmesh.trust.state import Freshness
 from gmesh.wire.messages import EndParameters, Feature, Hello
+
+if TYPE_CHECKING:
+    from gmesh.mesh.stub_node import PathSeeker
 
 __all__ = [
     "SOFTWARE",
@@ -261,6 +264,8 @@ def make_routes(context: NodeContext, neighbours: Neighbours) -> Routes:
     member, clock, counters = context.member, context.clock, context.counters
     used, seeker = member.record_sequence_used, None
     if context.stub:
+        from gmesh.mesh.stub_node import PathSeeker, StubFlooding  # whose memory others can spare
+
         seeker = PathSeeker(engine, neighbours, directory.find_name, clock, counters)
         flooding: Flooding = StubFlooding(engine, neighbours, clock, member.wall, counters, used, seeker)
     else:

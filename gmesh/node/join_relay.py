@@ -31,7 +31,6 @@ from gmesh.node.local_member import LocalMember
 from gmesh.token_bucket import ClaimGate
 from gmesh.trust.authority_answers import PROBLEM_PREFIX
 from gmesh.trust.encoding import b64url_decode
-from gmesh.trust.join import parse_join_request
 from gmesh.trust.keys import KEY_SIZE, key_id
 from gmesh.trust.limits import MAX_JOIN_REQUEST
 from gmesh.trust.relayed_requests import Question, encode_answer, read_question
@@ -92,6 +91,8 @@ class JoinRelay:
         """@raise GmeshError: unless it is a join request for this network, signed by the key it is for."""
         if question.method != "POST":
             raise RequestRefused("not-allowed", "a document is asked for without a body")
+        from gmesh.trust.join import parse_join_request  # whose memory a node by which nobody joins can spare
+
         request = parse_join_request(question.data)
         if request.network_id != self._member.trust.network_id:
             raise RequestRefused("wrong-network", "a join request for another network")

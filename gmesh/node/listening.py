@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from gmesh.daemon.listen import TlsServerEndpoint, parse_server
-from gmesh.mesh.tls_transport import LinkTlsFactory, for_links
 
 __all__ = ["WEBSOCKET", "mesh_server"]
 
@@ -38,7 +37,15 @@ def mesh_server(reactor: Any, text: str, behind: str = "") -> Any:
 
 
 def _parsed(reactor: Any, text: str) -> Any:
-    endpoint = parse_server(reactor, text, LinkTlsFactory)
+    endpoint = parse_server(reactor, text, _link_tls)
     if isinstance(endpoint, TlsServerEndpoint):
+        from gmesh.mesh.tls_transport import for_links
+
         for_links(endpoint._sslContextFactory)
     return endpoint
+
+
+def _link_tls(*given: Any) -> Any:
+    from gmesh.mesh.tls_transport import LinkTlsFactory  # whose memory a node that serves no TLS can spare
+
+    return LinkTlsFactory(*given)

@@ -8,16 +8,18 @@ Tests: C{tests/node/test_reach.py}.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
 from gmesh.mesh.carriers import Carriers
 from gmesh.mesh.spaced_log import SpacedLog
-from gmesh.mesh.tls import TlsTrust
 from gmesh.node.configuration import Configuration
 from gmesh.proxy_settings import read_proxies
 from gmesh.wire.proxy import Proxies
+
+if TYPE_CHECKING:
+    from gmesh.mesh.tls import TlsTrust
 
 __all__ = ["carriers", "proxies_of"]
 
@@ -53,5 +55,12 @@ def carriers(reactor: Any, configuration: Configuration, proxies: Proxies | None
             fault=fault,
         )
 
-    trust = TlsTrust(configuration.tls_ca, configuration.tls_pin, configuration.tls_strict, warn)
-    return Carriers(reactor, trust, proxies)
+    def trust() -> TlsTrust:
+        from gmesh.mesh.tls import TlsTrust  # whose memory a node without TLS addresses can spare
+
+        return TlsTrust(configuration.tls_ca, configuration.tls_pin, configuration.tls_strict, warn)
+
+    made = Carriers(reactor, trust, proxies)
+    if configuration.tls_ca:
+        _ = made.tls
+    return made

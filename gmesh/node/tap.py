@@ -320,6 +320,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         return leg_node(runtime, local_node().on_change, reactor)
 
     def local_api() -> IResource:
+        from gmesh.daemon.collector import keep_for_good
         from gmesh.node.api.gateway_requests import GatewayRequests
         from gmesh.node.api.routes import LocalApi
 
@@ -330,7 +331,9 @@ def _compose(options: Options, reactor: Any) -> MultiService:
             GatewayRequests(gateways, acceptors.admit, access),
             AnswerAccess(access, acceptors.admit),
         )
-        return api.resource()
+        resource = api.resource()
+        keep_for_good()  # all that programs ask for is loaded now
+        return resource
 
     def metrics_site() -> LocalSite:
         return LocalSite(ForPrograms(LateResource(lambda: metrics_page().resource()), configuration.host))

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from gmesh.errors import FrameRefused
 from gmesh.streams import limits
-from gmesh.wire.messages import Seen
+from gmesh.wire.stream_messages import Seen
 
 __all__ = ["Flight", "SentSegment"]
 

@@ -21,12 +21,11 @@ from gmesh.streams.state import StreamHome
 from gmesh.streams.stream import Stream
 from gmesh.token_bucket import TokenBucket
 from gmesh.wire.frames import HEADER
-from gmesh.wire.messages import (
+from gmesh.wire.messages import LAST_STREAM_KIND, Inner
+from gmesh.wire.stream_messages import (
     BULK_HEAD,
-    LAST_STREAM_KIND,
     SEGMENT_HEAD,
     Goaway,
-    Inner,
     Seen,
     StreamAccept,
     StreamCredit,

@@ -50,7 +50,8 @@ class LoopLane:
     def _arrive(self) -> None:
         self._call = None
         for _ in range(len(self._under_way)):
-            self._arrived(self._under_way.popleft())
+            if self._under_way:  # else what arrived had it closed
+                self._arrived(self._under_way.popleft())
 
     def close(self) -> None:
         """Nothing arrives any more."""

@@ -11,7 +11,7 @@ from collections import deque
 
 from gmesh.streams import limits
 from gmesh.streams.state import Frames
-from gmesh.wire.messages import PROBE
+from gmesh.wire.stream_messages import PROBE
 
 __all__ = ["LooseFrames"]
 

@@ -24,14 +24,8 @@ from gmesh.streams.state import StreamState
 from gmesh.streams.stream import Stream
 from gmesh.token_bucket import TokenBucket
 from gmesh.wire.frames import pack_frame
-from gmesh.wire.messages import (
-    Feature,
-    Goaway,
-    Inner,
-    StreamOpen,
-    StreamReset,
-    printable,
-)
+from gmesh.wire.messages import Feature, Inner
+from gmesh.wire.stream_messages import Goaway, StreamOpen, StreamReset, printable
 
 __all__ = ["StreamMux"]
 

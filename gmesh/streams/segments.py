@@ -26,7 +26,8 @@ from gmesh.streams.loose import LooseFrames
 from gmesh.streams.ranges import SeenNumbers
 from gmesh.streams.schedule import Schedule
 from gmesh.wire.frames import pack_frame
-from gmesh.wire.messages import SEGMENT_HEAD, Inner, Seen
+from gmesh.wire.messages import Inner
+from gmesh.wire.stream_messages import SEGMENT_HEAD, Seen
 
 __all__ = ["Segments"]
 

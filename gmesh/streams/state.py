@@ -17,8 +17,15 @@ from gmesh.streams.budget import CreditWindow, SendBudget
 from gmesh.streams.receiving import ReceiveHalf
 from gmesh.streams.sending import Piece, SendHalf
 from gmesh.wire.frames import pack_frame
-from gmesh.wire.messages import Inner, StreamAccept, StreamCredit, StreamFin, StreamOpen, StreamStop
-from gmesh.wire.stream_messages import DATA_HEAD
+from gmesh.wire.messages import Inner
+from gmesh.wire.stream_messages import (
+    DATA_HEAD,
+    StreamAccept,
+    StreamCredit,
+    StreamFin,
+    StreamOpen,
+    StreamStop,
+)
 
 __all__ = ["Frames", "StreamHome", "StreamState"]
 

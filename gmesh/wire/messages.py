@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""All message bodies under one name; each L{encode} and L{decode} raises L{FrameRefused} and nothing else."""
+"""
+All message bodies under one name; each L{encode} and L{decode} raises L{FrameRefused} and nothing else.
+
+Those of streams are apart, in L{gmesh.wire.stream_messages}: a node without streams does not load them.
+"""
 
 from __future__ import annotations
 
@@ -50,38 +54,17 @@ from gmesh.wire.session_messages import (
     Mark,
     iter_inner,
 )
-from gmesh.wire.stream_messages import (
-    BULK_HEAD,
-    DATA_HEAD,
-    PROBE,
-    SEGMENT_HEAD,
-    Goaway,
-    Seen,
-    Segment,
-    StreamAccept,
-    StreamCredit,
-    StreamData,
-    StreamFin,
-    StreamOpen,
-    StreamReset,
-    StreamStop,
-    printable,
-)
 
 __all__ = [
     "BOOT_ID",
-    "BULK_HEAD",
     "DATAGRAM_HEAD",
     "FLAG_OUTCOME",
-    "DATA_HEAD",
     "DIGEST_SIZE",
     "FIRST_STREAM_KIND",
     "LAST_STREAM_KIND",
     "NO_DIGEST",
     "NO_HANDLE",
-    "PROBE",
     "SEEN_KIND",
-    "SEGMENT_HEAD",
     "CertAnswer",
     "CertRequest",
     "CertificateKey",
@@ -97,7 +80,6 @@ __all__ = [
     "E2eInit",
     "E2eResponse",
     "EchoMessage",
-    "Goaway",
     "EndParameters",
     "MessageOutcome",
     "Feature",
@@ -116,15 +98,6 @@ __all__ = [
     "RecordKey",
     "RecordNumber",
     "RecordSummary",
-    "Seen",
-    "Segment",
-    "StreamAccept",
-    "StreamCredit",
-    "StreamData",
-    "StreamFin",
-    "StreamOpen",
-    "StreamReset",
-    "StreamStop",
     "SyncDigest",
     "SyncList",
     "SyncWant",
@@ -133,5 +106,4 @@ __all__ = [
     "check_service",
     "decode_rekey",
     "iter_inner",
-    "printable",
 ]

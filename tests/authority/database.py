@@ -45,6 +45,12 @@ def statements() -> Iterator[list[str]]:
         ran.append(query)
         return execute(self, query, *values, **more)
 
+    alone = postgres._OneQuestion.execute
+
+    def told_alone(self: Any, query: Any, *values: Any, **more: Any) -> Any:
+        ran.append(query)
+        return alone(self, query, *values, **more)
+
     several = postgres._Cursor.several
 
     def at_once(self: Any, text: str) -> list[Any]:
@@ -55,4 +61,5 @@ def statements() -> Iterator[list[str]]:
         patch.setattr(postgres._Cursor, "several", at_once)
         patch.setattr(sqlite.Connection, "cursor", cursor)
         patch.setattr(postgres._Cursor, "execute", told)
+        patch.setattr(postgres._OneQuestion, "execute", told_alone)
         yield ran

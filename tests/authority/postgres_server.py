@@ -110,7 +110,7 @@ class PostgresServer:
 
 def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the server bear with a machine that is busy: only in tests whose daemons have no other clock."""
-    for name in ("_BEGIN", "_BEGIN_WRITE", "_BEGIN_NOTE", "_BEGIN_READ"):
+    for name in ("_BEGIN", "_BEGIN_WRITE", "_BEGIN_NOTE", "_BEGIN_READ", "_LIMIT"):
         text = getattr(postgres, name)
         monkeypatch.setattr(postgres, name, re.sub(r"timeout = '\d+s'", "timeout = '120s'", text))
 

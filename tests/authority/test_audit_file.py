@@ -105,6 +105,25 @@ def test_rows_beyond_what_is_kept_are_left_to_the_next_start(
     assert mirror.failures == 7
 
 
+def test_rows_left_to_the_next_start_stay_so_when_the_file_is_away_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waited was written meanwhile: rows that come later would follow on a gap."""
+    monkeypatch.setattr(audit, "_PENDING_MAX", 3)
+    entries = nine(tmp_path / "whole")
+    away, here = tmp_path / "away", tmp_path / "here"
+    mirror = audit.AuditMirror(here / "audit.jsonl")
+    for entry in entries[:4]:
+        mirror.append([entry])
+    here.mkdir()
+    mirror.append(entries[4:5])
+    here.rename(away)
+    mirror.append(entries[5:6])
+    away.rename(here)
+    mirror.append(entries[6:])
+    assert mirror.last() == 3
+
+
 def test_as_many_rows_at_once_as_are_kept_are_no_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def test_a_backup_that_could_not_begin_keeps_no_other_away(
 
         def refused(function: Any, *more: Any) -> Any:
             if "in_thread" in function.__qualname__:
-                return fail(sqlite3.OperationalError("unable to open database file"))
+                return fail(network.failure("unable to open database file"))
             return asked(function, *more)
 
         without.setattr(reader, "runWithConnection", refused)

@@ -98,6 +98,8 @@ def test_nobody_is_approved_whose_invite_was_withdrawn(network: Any) -> None:
         answer = decide(network, member, decision)
         assert (answer.status, answer.slug) == (409, "conflict")
     assert network.join(member).slug == "enrolment-refused"
+    (listed,) = network.admin("GET", "/admin/enrolments").json["enrolments"]
+    assert listed["state"] == "rejected", "nobody waits for an answer"
 
 
 def test_a_join_waits_for_approval(network: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gmesh.authority.auth import PresentedCertificate
 from gmesh.authority.store import nodes
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.trust.documents import Certificate, Crl, Document, Status, parse_document, sign_document
@@ -48,6 +49,21 @@ def test_a_certificate_found_good_before_is_judged_by_its_end_each_time(network:
     network.clock.advance(600)
     assert network.heartbeat(member).slug == "cert-expired"
     assert network.heartbeat(member).slug == "cert-expired"
+
+
+def test_a_certificate_found_good_before_is_that_very_file(network: Any) -> None:
+    """With another signature it is another file, which is judged anew; in another order it is the same."""
+    member = network.joined("pump-1")
+    assert network.heartbeat(member).status == 200
+    issued = member.certificate
+    member.certificate = issued.with_signature(member.node.key_id, bytes(64))
+    assert network.heartbeat(member).slug == "unknown-certificate"
+    member.certificate = issued
+    assert network.heartbeat(member).status == 200
+    value = issued.as_dict()
+    mixed = {"signatures": value["signatures"], "signed": dict(reversed(value["signed"].items()))}
+    assert list(mixed) != list(value) and list(mixed["signed"]) != list(value["signed"])
+    assert PresentedCertificate(mixed).fingerprint == PresentedCertificate(value).fingerprint
 
 
 def test_heartbeat_answers_the_status_and_is_seen(network: Any) -> None:

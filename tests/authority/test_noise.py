@@ -247,12 +247,13 @@ def test_a23_a_429_reaches_neither_the_router_nor_the_database(
     """What has nothing left is refused before the work that an answer takes."""
     flood(network)
     worked: list[Any] = []
-    monkeypatch.setattr(KleinResource, "render", lambda self, request: worked.append(request))
-    monkeypatch.setattr(network.authority.store, "read", worked.append)
-    monkeypatch.setattr(network.authority.store, "decide", worked.append)
-    monkeypatch.setattr(network.server, "_serve", lambda *arguments: worked.append(arguments))
-    for target in ("/nowhere", "/genesis/1", "/admin/enrolments/" + "0" * 32, "/status", "/admin/nodes"):
-        assert network.ask("GET", target).status == 429
+    with monkeypatch.context() as watched:
+        watched.setattr(KleinResource, "render", lambda self, request: worked.append(request))
+        watched.setattr(network.authority.store, "read", worked.append)
+        watched.setattr(network.authority.store, "decide", worked.append)
+        watched.setattr(network.server, "_serve", lambda *arguments: worked.append(arguments))
+        for target in ("/nowhere", "/genesis/1", "/admin/enrolments/" + "0" * 32, "/status", "/admin/nodes"):
+            assert network.ask("GET", target).status == 429
     assert worked == []
 
 

@@ -230,6 +230,20 @@ def test_a_question_that_takes_too_long_costs_itself_alone(behind: Behind) -> No
     assert [answer.status for answer in behind.invited("pump-1")] == [201]
 
 
+def test_a_note_that_takes_too_long_says_nothing_of_decisions(behind: Behind) -> None:
+    """Others are sent to this daemon as before, and what it hears of members is written as before."""
+    authority = behind.authority
+
+    def slow(notes: Any) -> None:
+        notes._cursor.several("SET LOCAL statement_timeout = '20ms'")
+        notes.all("SELECT pg_sleep(30)")
+
+    told: list[Any] = []
+    authority.store.note(slow).addErrback(told.append)
+    assert told[0].value.reason == "unavailable"
+    assert authority.store.writable and authority.seems_ready()
+
+
 def test_what_is_queued_is_decided_at_once_when_the_database_answers(behind: Behind) -> None:
     """A reader met no server while a group was written: the next does not wait for another try."""
     store = behind.authority.store

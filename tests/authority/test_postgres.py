@@ -14,8 +14,9 @@ import psycopg
 import pytest
 from authority.in_place import in_place_pools
 from authority.postgres_server import PostgresServer, running
+from psycopg.pq import TransactionStatus
 
-from gmesh.authority.store import admissions, enrolment, sqlite
+from gmesh.authority.store import admissions, enrolment, postgres, sqlite
 from gmesh.authority.store.group_commit import run_group
 from gmesh.authority.store.migrate import migrate
 from gmesh.authority.store.postgres import PostgresConnection, PostgresEngine
@@ -147,6 +148,20 @@ def test_decisions_wait_for_the_disk_and_notes_that_need_not_last_do_not(
         waits.append(cursor.execute("SELECT current_setting('synchronous_commit')").fetchone()[0])
         connection.commit()
     assert waits == ["on", "off", "on", "off", "on"]
+
+
+def test_a_question_alone_is_bounded_as_others_are_and_leaves_the_session_as_it_was(
+    connection: PostgresConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the one round that it takes: a pool gives the next transaction another session."""
+    setting = "SELECT current_setting('statement_timeout'), ?::text"
+    with closing(connection.one_question()) as cursor:
+        assert cursor.execute(setting, ("100%'s?",)).fetchall() == [("10s", "100%'s?")]
+        monkeypatch.setattr(postgres, "_LIMIT", "SET LOCAL statement_timeout = '50ms'; ")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            cursor.execute("SELECT pg_sleep(?)", (60,))
+    assert connection.info.transaction_status == TransactionStatus.IDLE
+    assert connection.execute(setting, ("",)).fetchone() == ("0", "")
 
 
 @pytest.mark.parametrize("wrong", [-3600, 3600])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -89,7 +90,8 @@ def test_what_is_wrong_changes_nothing(network: Any) -> None:
 
 
 def test_approvals_are_read_again(network: Any) -> None:
-    """The rules of the file count from then on; that it is gone ends nothing."""
+    """The rules of the file count from then on; that it is gone ends nothing, nor is that refused where
+    daemons share a database, which holds them."""
     second = {"key": b64url_encode(network.keys.signing().public), "role": "administer"}
     assert network.admin("POST", "/admin/operators", second).status == 201
     path = network.path / APPROVALS_FILE
@@ -98,7 +100,8 @@ def test_approvals_are_read_again(network: Any) -> None:
     reload(network)
     assert network.admin("POST", "/admin/backup").status == 202
     path.unlink()
-    with pytest.raises(GmeshError, match="--weaken-approvals"):
+    refused = pytest.raises(GmeshError, match="--weaken-approvals")
+    with refused if network.postgres is None else nullcontext():
         reload(network)
     assert network.admin("POST", "/admin/backup").slug == "conflict", "its vote still waits for another"
 

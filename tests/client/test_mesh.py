@@ -212,6 +212,22 @@ async def test_what_was_closed_answers_at_once(mesh: Mesh) -> None:
         await anext(watch)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_listen_that_waits_for_a_daemon_ends_with_the_connection(tmp_path: Path, when: str) -> None:
+    """Nothing asks for its streams when the daemon comes: not that either which is begun later."""
+    clock, told = MemoryReactorClock(), list[Any]()
+    mesh = Mesh(str(tmp_path / "node.sock"), clock)
+    if when == "after":
+        mesh.close()
+    mesh.listen("shell", Factory()).addErrback(told.append)
+    if when == "before":
+        assert not told
+        mesh.close()
+    assert [failure.value.reason for failure in told] == ["stopped"]
+    clock.advance(10)
+    assert clock.getDelayedCalls() == []
+
+
 def test_messages_to_a_daemon_that_stays_away_leave_nothing(tmp_path: Path) -> None:
     """Neither what waits nor its number is kept once its time is over."""
     clock = MemoryReactorClock()

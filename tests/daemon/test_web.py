@@ -108,3 +108,36 @@ def test_a23_a_head_leaves_no_line_in_the_log(asked: Asked) -> None:
     assert answer.count(b"HTTP/1.1 200 ") == answer.lower().count(b"content-length: 5\r\n") == 2
     assert b"taken" not in answer
     assert lines == []
+
+
+class Counted(StringTransport):
+    """Counts how often it is asked where its ends are, and the pieces it is given."""
+
+    asked = pieces = 0
+
+    def getHost(self) -> Any:
+        self.asked += 1
+        return super().getHost()
+
+    def getPeer(self) -> Any:
+        self.asked += 1
+        return super().getPeer()
+
+    def write(self, data: bytes) -> None:
+        self.pieces += 1
+        super().write(data)
+
+    def writeSequence(self, data: Any) -> None:
+        self.pieces += len(data)
+        super().writeSequence(data)
+
+
+def test_a_request_more_on_a_connection_asks_nothing_more_of_the_system(asked: Asked) -> None:
+    """Its ends stay what they are; a head is one piece, and so is a body."""
+    channel, transport = QuietSite(asked).buildProtocol(None), Counted()
+    channel.makeConnection(transport)
+    for _ in range(3):
+        channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    channel.connectionLost(None)
+    assert transport.value().count(b"\r\n\r\ntaken") == 3
+    assert (transport.asked, transport.pieces) == (2, 6)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from types import SimpleNamespace
+from weakref import ref
 
 import pytest
 from endtoend.producers import Source
@@ -54,6 +56,25 @@ def test_to_itself(fabric):
     own.write(b"two")
     assert got == [b"one", b"two"]
     assert fabric.seen == []
+
+
+def test_a_sender_that_its_program_lets_go_is_let_go(fabric):
+    """Others are sent by as before, and a producer that writes one keeps it."""
+    got = fabric.bob.serve()
+    kept, written, gone = (fabric.alice.datagrams.open("bob", "log") for _ in range(3))
+    source = Source(written)
+    del written
+    gone.send(b"keys")
+    seen = ref(gone)
+    del gone
+    gc.collect()
+    assert seen() is None
+    fabric.run(0.2)
+    kept.send(b"one")
+    fabric.run(0.2)
+    assert got == [b"keys", b"one"]
+    fabric.alice.datagrams.stop()
+    assert source.stopped
 
 
 @pytest.mark.parametrize("size", [0, 1, 8192, limits.WHOLE_SIZE, limits.WHOLE_SIZE + 1, limits.MAX_DATAGRAM])

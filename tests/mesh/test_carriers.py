@@ -39,7 +39,9 @@ def made(world, tmp_path):
         served = {"tcp": "tcp:0:interface=127.0.0.1", "tls": served, "wss": f"ws:{served}"}[kind]
         host = await world.listen(two, tcp(served))
         address = f"{kind}://localhost:{host.port}" + ("/any/path" if kind == "wss" else "")
-        one.dialler._dials._connect = Carriers(reactor, TlsTrust(str(authority.file), strict=True)).endpoint
+        one.dialler._dials._connect = Carriers(
+            reactor, lambda: TlsTrust(str(authority.file), strict=True)
+        ).endpoint
         one.dialler.set_targets([address])
         one.dialler.start()
         await until(lambda: one.link(two) and two.link(one))

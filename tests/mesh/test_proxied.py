@@ -51,7 +51,7 @@ async def dialled(world, tmp_path, kind, named, proxy):
     host = await world.listen(two, {"tcp": tcp(), "tls": tcp(served), "wss": tcp(f"ws:{served}")}[kind])
     proxy.to[f"{HOST}:443"] = host.port
     trust = TlsTrust(str(authority.file), strict=True)
-    one.dialler._dials._connect = Carriers(reactor, trust, Proxies(named, {}, SECRET)).endpoint
+    one.dialler._dials._connect = Carriers(reactor, lambda: trust, Proxies(named, {}, SECRET)).endpoint
     one.dialler.set_targets([f"{kind}://{HOST}:443"])
     one.dialler.start()
     return one, two
@@ -113,7 +113,7 @@ async def test_where_the_proxy_is_gone_the_host_is_dialled_directly(world, tmp_p
     """A node that has moved to where there is no proxy is linked all the same, and remembers it."""
     one, two = world.node("one"), world.node("two")
     host = await world.listen(two, tcp())
-    carriers = Carriers(reactor, TlsTrust(), Proxies("http://127.0.0.1:9", {}))
+    carriers = Carriers(reactor, TlsTrust, Proxies("http://127.0.0.1:9", {}))
     carriers._proxies._bypass.names = lambda *_: False
     one.dialler._dials._connect = carriers.endpoint
     one.dialler.set_targets([f"127.0.0.1:{host.port}"])
@@ -129,7 +129,7 @@ async def test_no_proxy_names_what_is_dialled_directly(world, proxy):
     one, two = world.node("one"), world.node("two")
     host = await world.listen(two, tcp())
     named = {"HTTPS_PROXY": await proxy.listen(world), "NO_PROXY": "localhost"}
-    one.dialler._dials._connect = Carriers(reactor, TlsTrust(), Proxies("", named)).endpoint
+    one.dialler._dials._connect = Carriers(reactor, TlsTrust, Proxies("", named)).endpoint
     one.dialler.set_targets([f"localhost:{host.port}"])
     one.dialler.start()
     await until(lambda: one.link(two) and two.link(one))
@@ -143,7 +143,7 @@ async def test_a_node_is_moved_between_the_proxy_and_the_open_and_back(world, tm
     named = await proxy.listen(world)
     proxies = Proxies(named, {})
     proxies._bypass.names = lambda *_: False
-    carriers = Carriers(reactor, TlsTrust(), proxies)
+    carriers = Carriers(reactor, TlsTrust, proxies)
     direct, blocked = carriers._tcp, []
     carriers._tcp = lambda host, port, avoid: direct(host, blocked[0] if blocked else port, avoid)
     one.dialler._dials._connect = carriers.endpoint

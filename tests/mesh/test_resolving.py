@@ -50,7 +50,7 @@ class Names:
 @pytest.fixture
 def carriers(monkeypatch):
     names = Names()
-    made = Carriers(reactor, TlsTrust())
+    made = Carriers(reactor, TlsTrust)
     triggers = []
     for attribute, threads in (("_own_names", NAMES_AT_ONCE), ("_told_names", TOLD_NAMES_AT_ONCE)):
         apart = NamesApart(reactor, threads, names.look_up)

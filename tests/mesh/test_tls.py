@@ -35,7 +35,7 @@ async def dialled(world, served, trust):
     """Node one dials node two, which serves TLS; both."""
     one, two = world.node("one"), world.node("two")
     host = await world.listen(two, tcp(served))
-    one.dialler._dials._connect = Carriers(reactor, trust).endpoint
+    one.dialler._dials._connect = Carriers(reactor, lambda: trust).endpoint
     one.dialler.set_targets([f"tls://localhost:{host.port}"])
     one.dialler.start()
     return one, two
@@ -83,13 +83,13 @@ async def test_an_inspecting_proxy_whose_authority_is_trusted_carries_the_mesh(w
     one, two = world.node("one"), world.node("two")
     behind = await world.listen(two, tcp(authority.endpoint("localhost")[0]))
     seen = []
-    onward = Carriers(reactor, TlsTrust(str(authority.file), strict=True))
+    onward = Carriers(reactor, lambda: TlsTrust(str(authority.file), strict=True))
     inspector = Inspector(lambda: onward.endpoint(f"tls://localhost:{behind.port}"), seen)
     port = await tcp(plant.endpoint("localhost")[0]).listen(inspector)
     world.ports.append(port)
     said = []
     trust = TlsTrust(str(plant.file), strict=True, warn=lambda *words: said.append(words))
-    one.dialler._dials._connect = Carriers(reactor, trust).endpoint
+    one.dialler._dials._connect = Carriers(reactor, lambda: trust).endpoint
     one.dialler.set_targets([f"tls://localhost:{port.getHost().port}"])
     one.dialler.start()
     await bulk(world, one, two, 50)
@@ -143,7 +143,7 @@ async def test_a_pin_is_enough_and_nothing_else_is(world, authority):
     assert said == []
     other = world.node("other")
     wrong = TlsTrust(str(authority.file), pins=["0" * 64], strict=True)
-    other.dialler._dials._connect = Carriers(reactor, wrong).endpoint
+    other.dialler._dials._connect = Carriers(reactor, lambda: wrong).endpoint
     other.dialler.set_targets([one.dialler.targets[0].address])
     other.dialler.start()
     await until(lambda: other.dialler.targets[0].reason == "tls-certificate")
@@ -157,7 +157,7 @@ async def test_a_session_is_resumed_with_its_verdict(world, authority):
     trust = TlsTrust(str(authority.file), warn=lambda *words: said.append(words))
     client = world.node("client")
     for _ in range(2):
-        endpoint = Carriers(reactor, trust).endpoint(f"tls://localhost:{host.port}")
+        endpoint = Carriers(reactor, lambda: trust).endpoint(f"tls://localhost:{host.port}")
         noise = await endpoint.connect(client.mesh.dialling())
         await until(lambda: client.link(node) and client.link(node).rtt is not None)
         assert trust._chains[noise.transport.getHandle()].looked is (len(said) == 1)
@@ -172,7 +172,7 @@ async def test_behind_a_proxy_that_speaks_before_tls_the_true_address_counts(wor
     one, two = world.node("one"), world.node("two")
     host = await world.listen(two, tcp(f"haproxy:{served}"))
     inner = _Announced(TCP4ClientEndpoint(reactor, "127.0.0.1", host.port))
-    carriers = Carriers(reactor, TlsTrust(str(authority.file), strict=True))
+    carriers = Carriers(reactor, lambda: TlsTrust(str(authority.file), strict=True))
     carriers._tcp = lambda *_: inner
     await carriers.endpoint("tls://localhost").connect(one.mesh.dialling())
     await until(lambda: two.link(one))
@@ -214,7 +214,7 @@ async def test_where_there_is_no_tls_it_is_said(world, said):
 
     port = await tcp().listen(Factory.forProtocol(Server))
     world.ports.append(port)
-    endpoint = Carriers(reactor, TlsTrust()).endpoint(f"tls://localhost:{port.getHost().port}")
+    endpoint = Carriers(reactor, TlsTrust).endpoint(f"tls://localhost:{port.getHost().port}")
     with pytest.raises(CarrierRefused, match="there is no TLS: ") as refused:
         await endpoint.connect(Factory.forProtocol(Protocol))
     assert refused.value.reason == "tls-failed"
@@ -230,7 +230,7 @@ async def test_a_port_that_never_answers_ends_with_the_patience_of_who_dials(wor
     port = await tcp().listen(Factory.forProtocol(Silent))
     world.ports.append(port)
     connecting = (
-        Carriers(reactor, TlsTrust())
+        Carriers(reactor, TlsTrust)
         .endpoint(f"tls://localhost:{port.getHost().port}")
         .connect(Factory.forProtocol(Protocol))
     )

@@ -116,16 +116,26 @@ STREAM_PARTS = (
     "gmesh.node.gateways.exposures",
     "gmesh.node.gateways.forwards",
     "gmesh.streams.join",
+    "gmesh.wire.stream_messages",
 )
 """What carries a stream or asks for one, loaded with the first."""
+OPTIONAL_PARTS = (
+    "gmesh.mesh.opening",
+    "gmesh.mesh.proxied",
+    "gmesh.mesh.stub_node",
+    "gmesh.mesh.tls",
+    "gmesh.mesh.tls_transport",
+    "gmesh.trust.join",
+)
+"""What only a node with TLS, a proxy, no table of the network or hosts that join by it needs."""
 
 
 def test_an_idle_daemon_spares_what_only_its_local_api_needs(directory: Path) -> None:
     """
-    Klein, Werkzeug and the metrics library are loaded with the first request, wsproto with a WebSocket, the
-    roots of TLS with the first address that needs them.
+    Klein, Werkzeug and the metrics library are loaded with the first request, wsproto with a WebSocket, TLS
+    and its roots with the first address that needs them.
     """
-    spared = ["klein", "werkzeug", "prometheus_client", "wsproto", *STREAM_PARTS]
+    spared = ["klein", "werkzeug", "prometheus_client", "wsproto", *STREAM_PARTS, *OPTIONAL_PARTS]
     program = (
         "import gc, sys\n"
         "from OpenSSL.SSL import Context\n"

@@ -157,6 +157,26 @@ def test_a_node_that_stops_leaves_nothing_of_what_it_said_to_itself() -> None:
     assert clock.getDelayedCalls() == []
 
 
+def test_a_node_may_be_stopped_by_what_it_said_to_itself() -> None:
+    """A program stops it when it is told something: what was to arrive behind that is dropped."""
+    clock = EventClock()
+    node, rig = Alone(clock), Rig()
+
+    class Stopper(Recorder):
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            node.streams.stop()
+
+    near, far = Recorder(rig), Stopper(rig)
+    node.streams.listen(SERVICE, lambda offer: offer.accept(far))
+    node.streams.dial(node.own.name, SERVICE, lambda peer: near)
+    clock.advance(1)
+    near.transport.write(bytes(1_000_000))
+    clock.advance(1)
+    assert far.data and near.lost is not None and far.lost is not None
+    assert clock.getDelayedCalls() == []
+
+
 def test_a_stream_is_held_for_a_service_that_comes_back(rig: Any) -> None:
     """For a while after a start; later none waits."""
     a, b = rig.streams

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gmesh.errors import FrameRefused
 from gmesh.streams import limits
 from gmesh.streams.flight import Flight, SentSegment
-from gmesh.wire.messages import Seen
+from gmesh.wire.stream_messages import Seen
 
 RTT = 0.1
 

@@ -15,9 +15,9 @@ from gmesh.stream_errors import StreamCode, StreamLost
 from gmesh.streams import limits
 from gmesh.streams.loose import LooseFrames
 from gmesh.wire.frames import iter_frames, pack_frame
-from gmesh.wire.messages import (
+from gmesh.wire.messages import Inner
+from gmesh.wire.stream_messages import (
     Goaway,
-    Inner,
     Seen,
     Segment,
     StreamAccept,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gmesh.streams.ranges import SeenNumbers
 from gmesh.wire.limits import MAX_SEEN_RUNS
-from gmesh.wire.messages import Seen
+from gmesh.wire.stream_messages import Seen
 
 FAR = st.one_of(st.integers(0, 10), st.sampled_from([2**32 - 1, 2**32, 2**40, 2**63, 2**64 - 12]))
 

@@ -74,6 +74,7 @@ C1 = {
     "depth 17 mixed": b'{"a":[' * 8 + b"{}" + b"]}" * 8,
     "depth 100,000": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "depth, never closed": b'{"a":' + b"[" * 100_000,
+    "depth behind brackets in a string": b'{"b":"' + b"]" * 16 + b'","a":' + b"[" * 16 + b"]" * 16 + b"}",
     "depth behind an escaped quote": b'{"a":"\\"","b":' + b"[" * 16 + b"]" * 16 + b"}",
 }
 

@@ -20,6 +20,7 @@ from wire.wire_samples import DECODERS, DOCUMENT, ENCODED, LARGE, SAMPLES, STRAT
 
 from gmesh.errors import FrameRefused
 from gmesh.wire import messages as m
+from gmesh.wire import stream_messages as s
 from gmesh.wire.frames import iter_frames, pack_frame
 from gmesh.wire.handshake import HandshakePayload
 from gmesh.wire.limits import (
@@ -46,7 +47,9 @@ def test_the_published_formats_do_not_change(name: str) -> None:
 
 def test_every_body_has_a_sample() -> None:
     """No message class is left out of these tests."""
-    classes = {name for name in m.__all__ if dataclasses.is_dataclass(getattr(m, name))}
+    classes = {
+        name for room in (m, s) for name in room.__all__ if dataclasses.is_dataclass(getattr(room, name))
+    }
     assert classes <= set(SAMPLES)
     assert set(SAMPLES) == set(STRATEGIES)
 

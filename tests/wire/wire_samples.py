@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gmesh.stream_errors import StreamCode
 from gmesh.wire import messages as m
+from gmesh.wire import stream_messages as s
 from gmesh.wire.frames import iter_frames, pack_frame
 from gmesh.wire.handshake import HandshakePayload, decode_genesis_version, encode_genesis_version
 from gmesh.wire.limits import MAX_DOCUMENT, MAX_DOCUMENT_CHUNK, MAX_NUMBER
@@ -78,16 +79,16 @@ SAMPLES: dict[str, Any] = {
     "MessageNumbers": m.MessageNumbers((5,)),
     "Mark": m.Mark(10),
     "EchoMessage": m.EchoMessage(True, 1, 2, b"padding"),
-    "Segment": m.Segment(2**40 + 1),
-    "Seen": m.Seen(250, ((90, 100), (70, 80), (1, 60))),
-    "StreamOpen": m.StreamOpen(2**33 + 3, 262_144, "web"),
-    "StreamAccept": m.StreamAccept(2**33 + 3, 65_536),
-    "StreamData": m.StreamData(2**33 + 3, 2**40, b"data"),
-    "StreamFin": m.StreamFin(2**33 + 3, 2**40 + 4),
-    "StreamCredit": m.StreamCredit(2**33 + 3, 2**41),
-    "StreamStop": m.StreamStop(2**33 + 3, StreamCode.DONE),
-    "StreamReset": m.StreamReset(2**33 + 3, StreamCode.DENIED, "rule 3 denies it"),
-    "Goaway": m.Goaway(StreamCode.STOPPED),
+    "Segment": s.Segment(2**40 + 1),
+    "Seen": s.Seen(250, ((90, 100), (70, 80), (1, 60))),
+    "StreamOpen": s.StreamOpen(2**33 + 3, 262_144, "web"),
+    "StreamAccept": s.StreamAccept(2**33 + 3, 65_536),
+    "StreamData": s.StreamData(2**33 + 3, 2**40, b"data"),
+    "StreamFin": s.StreamFin(2**33 + 3, 2**40 + 4),
+    "StreamCredit": s.StreamCredit(2**33 + 3, 2**41),
+    "StreamStop": s.StreamStop(2**33 + 3, StreamCode.DONE),
+    "StreamReset": s.StreamReset(2**33 + 3, StreamCode.DENIED, "rule 3 denies it"),
+    "Goaway": s.Goaway(StreamCode.STOPPED),
 }
 """By name of class; each has C{encode} and the class C{decode}."""
 
@@ -164,13 +165,13 @@ said = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=50)
 
 
 @st.composite
-def seens(draw: st.DrawFn) -> m.Seen:
+def seens(draw: st.DrawFn) -> s.Seen:
     """Runs, the newest first, none of which touch."""
     numbers = draw(st.lists(st.integers(0, 2**30), min_size=2, max_size=64, unique=True).map(sorted))
     start = draw(st.integers(0, 2**63))
     ends = numbers[len(numbers) % 2 :]
     runs = [(start + 2 * first, start + 2 * last) for first, last in zip(ends[::2], ends[1::2], strict=True)]
-    return m.Seen(draw(u16), tuple(reversed(runs)))
+    return s.Seen(draw(u16), tuple(reversed(runs)))
 
 
 @st.composite
@@ -241,15 +242,15 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "MessageNumbers": st.builds(m.MessageNumbers, _tuples(u64, low=1, high=128)),
     "Mark": u64.map(m.Mark),
     "EchoMessage": st.builds(m.EchoMessage, st.booleans(), u64, u64, blobs),
-    "Segment": u64.map(m.Segment),
+    "Segment": u64.map(s.Segment),
     "Seen": seens(),
-    "StreamOpen": st.builds(m.StreamOpen, u64, u64, services),
-    "StreamAccept": st.builds(m.StreamAccept, u64, u64),
-    "StreamData": st.builds(m.StreamData, u64, u64, blobs),
-    "StreamFin": st.builds(m.StreamFin, u64, u64),
-    "StreamCredit": st.builds(m.StreamCredit, u64, u64),
-    "StreamStop": st.builds(m.StreamStop, u64, st.sampled_from(StreamCode)),
-    "StreamReset": st.builds(m.StreamReset, u64, st.sampled_from(StreamCode), texts),
-    "Goaway": st.sampled_from(StreamCode).map(m.Goaway),
+    "StreamOpen": st.builds(s.StreamOpen, u64, u64, services),
+    "StreamAccept": st.builds(s.StreamAccept, u64, u64),
+    "StreamData": st.builds(s.StreamData, u64, u64, blobs),
+    "StreamFin": st.builds(s.StreamFin, u64, u64),
+    "StreamCredit": st.builds(s.StreamCredit, u64, u64),
+    "StreamStop": st.builds(s.StreamStop, u64, st.sampled_from(StreamCode)),
+    "StreamReset": st.builds(s.StreamReset, u64, st.sampled_from(StreamCode), texts),
+    "Goaway": st.sampled_from(StreamCode).map(s.Goaway),
 }
 """By name of class, as in L{SAMPLES}."""

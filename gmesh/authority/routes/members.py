@@ -25,7 +25,7 @@ async def heartbeat(call: Call) -> Response:
     authority, caller, body = call.authority, call.caller, call.body
     if authority.follower is not None and authority.publisher.behind(body.numbers):
         await authority.look()
-    await authority.members.heartbeat(caller, caller.certificate, body)
+    await authority.members.heartbeat(caller, body)
     if body.receipts:
         await authority.commands.take_receipts(caller, caller.certificate, body.receipts)
     return Response(b'{"status":%s,"time":%d}' % (authority.publisher.status.body, authority.clock.now()))

@@ -52,6 +52,11 @@ _ADMIT = (
     " serial, document, not_before, not_after) VALUES "
 )
 _WAITING_COLUMNS = "id, node_key, noise_key, requested_at, state, decided_by, decided_at"
+_STATE = (
+    "CASE WHEN enrolment.state = 'pending' AND invite.revoked_at IS NOT NULL THEN 'rejected'"
+    " ELSE enrolment.state END"
+)
+"""Nobody can be approved, or needs to be rejected, whose invite was withdrawn meanwhile."""
 _ADMIT_ROW = "(?,?,?,?,?,?,?,?,?,?,?)"
 
 
@@ -164,6 +169,7 @@ def page(reader: Reader, after: str, limit: int) -> list[tuple[EnrolmentRow, str
     The last is the serial of the certificate that a member came back with; None for a join by an invite.
     """
     columns = ", ".join(f"enrolment.{column}" for column in _WAITING_COLUMNS.split(", "))
+    columns = columns.replace("enrolment.state", _STATE)
     rows = reader.all(
         f"SELECT {columns}, invite.name, invite.roles, NULL FROM enrolment"
         " JOIN invite ON invite.id = enrolment.id WHERE enrolment.id > ?"

@@ -70,10 +70,8 @@ _REFUSALS = (
 )
 """What a server says that no waiting mends; libpq gives no code for it (PQerrorMessage)."""
 
-_LIMITS = (
-    "SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL statement_timeout = '10s';"
-    " SET LOCAL lock_timeout = '15s'; "
-)
+_LIMIT = "SET LOCAL statement_timeout = '10s'; "
+_LIMITS = f"SET LOCAL idle_in_transaction_session_timeout = '5s'; {_LIMIT}SET LOCAL lock_timeout = '15s'; "
 _BEGIN_WRITE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}"
 _BEGIN_NOTE = f"{_BEGIN_WRITE}SET LOCAL synchronous_commit = off; "
 """Without the wait for a disk or a standby: a server that crashes may lose those of a second."""
@@ -112,6 +110,17 @@ class _Cursor(psycopg.RawCursor[Any]):
                 found += [row[0] for row in self.fetchall()[:1]]
             if not self.nextset():
                 return found
+
+
+class _OneQuestion(psycopg.ClientCursor[Any]):
+    """Asks a question that is a transaction by itself: it begins, and ends, in the round that answers it."""
+
+    def execute(self, query: Any, params: Any = (), **more: Any) -> _OneQuestion:
+        """@see: C{psycopg.Cursor.execute}; values stand in the text, since several statements take none."""
+        super().execute(f"{_LIMIT}{query.replace('?', '%s')}".encode(), params, **more)
+        while self.nextset():  # to the last
+            pass
+        return self
 
 
 class UnknownOutcome(psycopg.OperationalError):
@@ -163,6 +172,10 @@ class PostgresConnection(psycopg.Connection[Any]):
     def begin_read(self, cursor: _Cursor) -> None:
         """Begin to read, in one snapshot."""
         cursor.several(_BEGIN_READ)
+
+    def one_question(self) -> _OneQuestion:
+        """A cursor for a single statement that reads, without L{begin_read}."""
+        return _OneQuestion(self)
 
     def begin_schema(self, cursor: _Cursor) -> None:
         """Begin to change tables, after everybody else who does or decides."""

@@ -77,6 +77,10 @@ class Connection(sqlite3.Connection):
         """Begin to read, in one snapshot."""
         cursor.execute("BEGIN")
 
+    def one_question(self) -> sqlite3.Cursor:
+        """A cursor for a single statement that reads, without L{begin_read}."""
+        return self.cursor()
+
     def begin_schema(self, cursor: sqlite3.Cursor) -> None:
         """Begin to change tables."""
         cursor.execute("BEGIN IMMEDIATE")

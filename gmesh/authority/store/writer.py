@@ -53,7 +53,7 @@ class Store:
     @param checked: whether the whole file was read and found good.
     @param reactor: C{IReactorTime}, where the database may be away for a while.
     @ivar claimed: nonces that were used up before this start, of requests signed later than it.
-    @ivar writable: whether the last group was written.
+    @ivar writable: whether the last group was written, and nothing else says since then that none will be.
     @ivar decided: how many decisions were.
     @ivar groups: how many groups were tried.
     @ivar retried: how many had to be decided again, since their connection was lost.
@@ -173,22 +173,25 @@ class Store:
                 cursor.close()
 
         def failed(failure: Failure) -> Failure:
-            self.writable = self.writable and not self.engine.is_error(failure.value)
+            if self.engine.is_error(failure.value) and not self.engine.is_busy(failure.value):
+                self.writable = False
             return failure
 
         return self._ask(self._writer, run, lambda: not sent).addErrback(failed).addErrback(self._told)
 
-    def read(self, function: Callable[[Reader], T], patient: bool = True) -> Deferred[T]:
+    def read(self, function: Callable[[Reader], T], patient: bool = True, once: bool = False) -> Deferred[T]:
         """
         Run C{function} on a read-only connection, in one snapshot.
 
         @param patient: wait a while for a database that is away.
+        @param once: it asks one question, which is a snapshot by itself.
         """
 
         def run(connection: Any) -> T:
-            cursor = connection.cursor()
+            cursor = connection.one_question() if once else connection.cursor()
             try:
-                connection.begin_read(cursor)
+                if not once:
+                    connection.begin_read(cursor)
                 return function(Reader(cursor))
             finally:
                 cursor.close()

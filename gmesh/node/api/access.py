@@ -70,10 +70,25 @@ class Credentials:
             return f"uid {self.uid}"
 
 
+_connected: WeakKeyDictionary[Any, Credentials] = WeakKeyDictionary()
+"""Who connected to each transport that was asked about: the kernel says the same as long as it is open."""
+
+
 def peer_credentials(transport: Any) -> Credentials | None:
     """The process that connected to this transport, or None if that is no unix socket."""
     handle = getattr(transport, "getHandle", lambda: None)()
-    if not isinstance(handle, socket.socket) or handle.family != socket.AF_UNIX:
+    if not isinstance(handle, socket.socket):
+        return None
+    known = _connected.get(transport)
+    if known is None:
+        known = _credentials(handle)
+        if known is not None:
+            _connected[transport] = known
+    return known
+
+
+def _credentials(handle: socket.socket) -> Credentials | None:
+    if handle.family != socket.AF_UNIX:
         return None
     try:
         pid, uid, gid = _UCRED.unpack(handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))

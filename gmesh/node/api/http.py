@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, FirstError
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import Request as HTTPRequest
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource, getChildForRequest
 
@@ -23,6 +24,7 @@ from gmesh.daemon.browsers import ForPrograms
 from gmesh.daemon.web import PROBLEM_TYPE, CappedChannel, CappedRequest, QuietSite, problem_body
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.node.api.access import AccessControl, Permission, peer_credentials
+from gmesh.node.api.json_lines import json_line
 from gmesh.node.limits import LOCAL_BODIES_LIMIT, LOCAL_BODY_LIMIT
 from gmesh.stream_errors import DialRefused
 
@@ -78,6 +80,9 @@ def status_of(error: GmeshError | DialRefused) -> int:
     return _STATUS_OF.get(error.reason, 400 if isinstance(error, RequestRefused) else 502)
 
 
+_NOTHING_SAID = Headers()
+
+
 class LocalRequest(CappedRequest):
     """What a program on this machine asks; the bodies of all of them together have a cap too."""
 
@@ -85,18 +90,17 @@ class LocalRequest(CappedRequest):
     body_limit = LOCAL_BODY_LIMIT
     _held = 0
     _site: LocalSite | None = None
-    _kind: Sequence[bytes] | None = None
+    _said: Headers | None = None
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """A request is whole: no form is among these, so C{Content-Type} is not parsed to look for one."""
-        self._kind = self.requestHeaders.getRawHeaders(b"content-type")
-        self.requestHeaders.removeHeader(b"content-type")
+        self._said, self.requestHeaders = self.requestHeaders, _NOTHING_SAID
         super().requestReceived(command, path, version)
 
     def process(self) -> None:
         """Answer."""
-        if self._kind is not None:
-            self.requestHeaders.setRawHeaders(b"content-type", self._kind)
+        if self._said is not None:
+            self.requestHeaders = self._said
         super().process()
 
     def getRequestHostname(self) -> bytes:
@@ -154,7 +158,10 @@ def access_of(method: bytes, path: bytes) -> Permission:
 
 def plain_path(segments: Sequence[bytes]) -> bytes:
     """The path as Klein reads it, which drops slashes that repeat: no spelling of it takes less."""
-    return b"/" + b"/".join(filter(None, b"/".join(segments).split(b"/")))
+    path = b"/" + b"/".join(segments)
+    if path[-1:] == b"/" or b"//" in path:
+        return b"/" + b"/".join(filter(None, path.split(b"/")))
+    return path
 
 
 class _Guarded(Resource):
@@ -229,7 +236,7 @@ def json_response(request: IRequest, value: object, status: int = 200) -> bytes:
     """Set the headers of a JSON answer and return its body."""
     request.setResponseCode(status)
     request.setHeader(b"content-type", b"application/json")
-    return _sized(request, json.dumps(value, separators=(",", ":")).encode("utf-8") + b"\n")
+    return _sized(request, json_line(value))
 
 
 def problem(request: IRequest, reason: str, status: int, detail: str) -> bytes:
@@ -260,9 +267,11 @@ def read_object(request: IRequest, known: Mapping[str, type], required: frozense
     if not isinstance(value, dict):
         raise RequestRefused("invalid-json", "the body is not a JSON object")
     for name, field in value.items():
-        if name not in known:
+        expected = known.get(name)
+        if type(field) is expected:
+            continue
+        if expected is None:
             raise RequestRefused("invalid-field", f"unknown field {name[:40]!r}")
-        expected = known[name]
         accepted = (int, float) if expected is float else (expected,)
         if not isinstance(field, accepted) or (isinstance(field, bool) and expected is not bool):
             raise RequestRefused("invalid-field", f"field {name!r} must be {_names[expected]}")

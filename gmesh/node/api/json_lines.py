@@ -124,6 +124,9 @@ class TableLines(JsonLines):
         self._request.write(json_line({"at": round(self._wall(), 3), "event": event, **row}))
 
 
-def json_line(row: Mapping[str, Any]) -> bytes:
-    """A row as it is written."""
-    return json.dumps(row, separators=(",", ":")).encode("utf-8") + b"\n"
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def json_line(value: object) -> bytes:
+    """A row, or another value, as it is written."""
+    return _compact(value).encode("utf-8") + b"\n"

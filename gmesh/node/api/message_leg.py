@@ -175,7 +175,10 @@ class MessageLeg(Protocol):
         self._flush()
         self._over = True
         self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        if self._full:  # what it does not read would hold the connection, and its services, for ever
+            self.transport.abortConnection()
+        else:
+            self.transport.loseConnection()
 
     def pauseProducing(self) -> None:
         """

@@ -22,7 +22,7 @@ from gmesh.endtoend.limits import DEFAULT_TIMEOUT, MAX_TIMEOUT
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import RequestRefused
 from gmesh.node.api.access import AnswerAccess, peer_credentials
-from gmesh.node.api.http import awaited, json_response, plain_path, read_object
+from gmesh.node.api.http import json_response, plain_path, read_object
 from gmesh.node.api.json_lines import JsonLines
 from gmesh.node.api.message_lines import Acknowledgements, MessageLines
 from gmesh.node.api.views import LocalNode
@@ -37,7 +37,6 @@ class MessageRequests:
     """
     Answers the requests about messages.
 
-    @param gone: called for each caller that hung up before its answer.
     @param answers: who may receive.
     @param entropy: as C{os.urandom}.
     """
@@ -45,13 +44,11 @@ class MessageRequests:
     def __init__(
         self,
         node: LocalNode,
-        gone: Callable[[], None],
         answers: AnswerAccess,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._node = node
         self._answers = answers
-        self._gone = gone
         self._acknowledgements = Acknowledgements(entropy)
 
     async def send(self, request: Request) -> bytes:
@@ -63,8 +60,7 @@ class MessageRequests:
             raise RequestRefused("invalid-field", f"field 'timeout' must be above 0, at most {MAX_TIMEOUT:g}")
         data = _bytes(body, "data")
         service = _service(body["service"])
-        sent = self._node.send(body["node"], service, data, timeout, body.get("key", ""))
-        trip, answer = await awaited(request, sent, self._gone)
+        trip, answer = await self._node.send(body["node"], service, data, timeout, body.get("key", ""))
         row: dict[str, Any] = {"delivered": True, "rtt_ms": round(trip, 3)}
         if answer:
             row["answer"] = base64.b64encode(answer).decode("ascii")
@@ -103,6 +99,7 @@ class DirectRoutes(Resource):
     @param inner: has all others.
     @param handlers: by method and path.
     @param failed: the answer to a request whose handler failed.
+    @param gone: called for each caller that hung up before its answer.
     """
 
     isLeaf = True
@@ -112,11 +109,13 @@ class DirectRoutes(Resource):
         inner: IResource,
         handlers: Mapping[tuple[bytes, bytes], Handler],
         failed: Callable[[Any, Failure], bytes],
+        gone: Callable[[], None],
     ) -> None:
         super().__init__()
         self._inner = inner
         self._handlers = handlers
         self._failed = failed
+        self._gone = gone
 
     def render(self, request: Request) -> Any:
         """What a handler answers, in its time; or what the inner resource does."""
@@ -128,6 +127,8 @@ class DirectRoutes(Resource):
 
         def gone(failure: Failure) -> None:
             hung_up.append(failure)
+            if not request.startedWriting:  # else an answer that goes on
+                self._gone()
             answering.cancel()
 
         def failed(failure: Failure) -> bytes:

@@ -74,7 +74,7 @@ class LocalApi:
         self._gone = gone
         self._metrics = metrics
         self._answers = answers or AnswerAccess()
-        self._messages = MessageRequests(node, gone, self._answers)
+        self._messages = MessageRequests(node, self._answers)
 
     def resource(self) -> IResource:
         """All routes, those of messages by a shorter way."""
@@ -83,7 +83,7 @@ class LocalApi:
             (b"GET", b"/v1/receive"): self._messages.receive,
             (b"POST", b"/v1/receive/ack"): self._messages.acknowledge,
         }
-        return DirectRoutes(self.app.resource(), messages, self._failed)
+        return DirectRoutes(self.app.resource(), messages, self._failed, self._gone)
 
     @app.handle_errors(Exception)
     def _failed(self, request: IRequest, failure: Failure) -> bytes:

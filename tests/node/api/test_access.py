@@ -52,10 +52,12 @@ def test_the_kernel_tells_who_connected() -> None:
 
     one, other = socket.socketpair()
     with one, other, socket.socket() as tcp:
-        found = peer_credentials(Transport(one))
+        transport = Transport(one)
+        found = peer_credentials(transport)
         assert found == Credentials(os.getpid(), os.getuid(), frozenset({os.getgid(), *os.getgroups()}))
         assert peer_credentials(Transport(tcp)) is None
     assert peer_credentials(Transport(one)) is None
+    assert peer_credentials(transport) == found, "it is asked once: a connection stays that of its process"
     assert peer_credentials(object()) is None
 
 

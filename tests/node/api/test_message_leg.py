@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_twisted
+from client.message_daemon import MessageDaemon
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet import reactor
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
@@ -67,7 +73,7 @@ class Program:
         self.counted: list[str] = []
         self.datagrams = Datagrams()
         datagrams: Any = self.datagrams
-        node = LegNode(
+        self.node = LegNode(
             datagrams,
             lambda: {"name": "here"},
             {"nodes": lambda: []},
@@ -75,7 +81,7 @@ class Program:
             lambda tell: lambda: None,
             self.datagrams.clock,
         )
-        self.leg = MessageLeg(node, 1000, admit)
+        self.leg = MessageLeg(self.node, 1000, admit)
         self.transport = StringTransport()
         self.leg.makeConnection(self.transport)
 
@@ -286,6 +292,7 @@ class NobodyReads:
 def test_a_program_that_does_not_read_is_not_read_once_much_waits_for_it(use: str) -> None:
     """What its messages came to and what it watches is kept for it, a bounded part; it is read again then."""
     program = Program()
+    program.node.feed.rows = lambda: [{"service": "log", "nodes": ["n" * 4000]}]
     full = NobodyReads(program.leg)
     program.leg.makeConnection(full)
     answer, tag = bytes(MAX_LEG_UNREAD // 8), 0
@@ -309,3 +316,33 @@ def test_a_program_that_does_not_read_is_let_go_all_the_same() -> None:
     program.leg.forbidden(RequestRefused("forbidden", "not any more"))
     assert program.transport.disconnecting
     assert program.transport.producer is None
+
+
+async def turn() -> None:
+    """Let the sockets have their turn."""
+    await deferLater(reactor, 0)  # type: ignore[arg-type]  # the module stands for the reactor
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_fills_a_real_socket_keeps_no_service_either(tmp_path: Path) -> None:
+    """Its connection ends at once, and its service with it."""
+    daemon = MessageDaemon(reactor, str(tmp_path / "node.sock"))
+    await daemon.start()
+    with socket.socket(socket.AF_UNIX) as program:
+        program.connect(daemon.path)
+        program.sendall(b"GET /v1/messages HTTP/1.1\r\nUpgrade: gmesh-messages\r\n\r\n")
+        program.sendall(MessageFrame(F.SERVE, 1, serve()).encode())
+        program.setblocking(False)
+        asks = b""
+        while not (daemon.legs and daemon.legs[0]._full):
+            asks = asks or 1000 * MessageFrame(F.ASK, 2, b"x").encode()
+            with suppress(BlockingIOError):
+                asks = asks[program.send(asks) :]
+            await turn()
+        (leg,) = daemon.legs
+        assert leg.transport.connected and leg.services
+        leg.forbidden(RequestRefused("forbidden", "not any more"))
+        for _ in range(3):
+            await turn()
+        assert not leg.transport.connected
+    await daemon.stop()
