@@ -285,7 +285,7 @@ CASES: dict[str, Case] = {
     "admin approvals approve": Case(_approval, [[NOBODY, "--yes"], ["x", "--yes"]], around=_alone_again),
     "admin approvals withdraw": Case(_withdrawal, [[NOBODY], ["x"]], around=_alone_again),
     "admin command": Case(
-        fixed("ping-report", 'nodes=["b"]', "--node", "a", "--wait", "--timeout", "30s"),
+        fixed("ping-report", 'nodes=["b"]', "--node", "a", "--wait", "--timeout", "2m"),
         [
             ["no-such-command", "--all"],
             ["reload"],

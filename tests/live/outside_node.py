@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
+from select import select
 from struct import calcsize, pack, unpack_from
 from typing import Any
 
@@ -195,6 +196,11 @@ class OutsideNode:
             if kind == REKEY:
                 self.into.rekey()
             self.seen.append((kind, body))
+
+    def keep_alive(self) -> None:
+        """Take what has come, and answer it: a neighbour that says nothing for 15 s is given up."""
+        while select([self.socket], [], [], 0)[0]:
+            self.take()
 
     # -- routing
 

@@ -86,7 +86,7 @@ def test_c1_an_anchor_that_tells_hostile_addresses_is_counted(
     with closing(liar):
         liar.connect(("127.0.0.1", listening_port(pump)))
         liar.announce([*odd, f"127.0.0.1:{good.getsockname()[1]}"])
-        until(lambda: bool(ask(state, "GET", "/v1/routes")[1]))
+        until(lambda: liar.keep_alive() or bool(ask(state, "GET", "/v1/routes")[1]))
     until(lambda: called(good))
     assert skipped(state) == 3
     [told] = [node for node in ask(state, "GET", "/v1/nodes")[1] if node["name"] == "liar"]
