@@ -229,17 +229,10 @@ class Follower:
         self._busy = True
         waiting, self._waiting = self._waiting, []
         self._patience = self._clock.callLater(limits.LOOK_SECONDS, self._let_go, waiting)
-        looked = Deferred.fromCoroutine(self._fetch_news())
+        held, at_rest = self._publisher.shown, self._at_rest
+        looked = self._store.read(lambda reader: self._fetch(reader, held, at_rest), patient=False, once=True)
         looked.addCallback(self._take).addErrback(self._failed)
         looked.addBoth(lambda _: self._over(waiting))
-
-    async def _fetch_news(self) -> Followed:
-        """Ask for more only where something is new."""
-        found = await self._store.read(self._audit.glance, patient=False, once=True)
-        if found == self._at_rest:
-            return Followed(found)
-        held = self._publisher.shown
-        return await self._store.read(lambda reader: self._fetch(reader, held), patient=False)
 
     def _let_go(self, waiting: list[Deferred[None]]) -> None:
         """It takes too long, and so would all that begin before it is answered."""
@@ -262,7 +255,11 @@ class Follower:
 
     # In a database thread.
 
-    def _fetch(self, reader: Reader, held: Shown) -> Followed:
+    def _fetch(self, reader: Reader, held: Shown, at_rest: Newest | None) -> Followed:
+        found = self._audit.glance(reader)
+        if found == at_rest:
+            return Followed(found)
+        reader = reader.snapshot()
         found, trouble = self._audit.look(reader)
         chain: list[Document[Genesis]] = []
         unread: list[StoreError] = []

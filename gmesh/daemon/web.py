@@ -127,16 +127,12 @@ class CappedChannel(HTTPChannel):
     _there: IAddress | None = None
 
     def getHost(self) -> IAddress:
-        """Where it came in, which is asked of the system once and not for each request."""
-        if self._here is None:
-            self._here = super().getHost()
-        return self._here
+        """Where it came in."""
+        return super().getHost() if self._here is None else self._here
 
     def getPeer(self) -> IAddress:
-        """Who asks; as L{getHost}."""
-        if self._there is None:
-            self._there = super().getPeer()
-        return self._there
+        """Who asks."""
+        return super().getPeer() if self._there is None else self._there
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Write a head in one piece: a transport looks at each piece that it is given."""
@@ -146,7 +142,14 @@ class CappedChannel(HTTPChannel):
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
 
     def lineReceived(self, line: bytes) -> None:
-        """A line of the head."""
+        """
+        A line of a head.
+
+        Both ends are asked of the system with the first one and not for each request; never before, since a
+        proxy in front says in its own header whose connection it is.
+        """
+        if self._there is None:
+            self._here, self._there = super().getHost(), super().getPeer()
         if not self.refused:
             super().lineReceived(line)
 

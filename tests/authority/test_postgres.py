@@ -156,10 +156,11 @@ def test_a_question_alone_is_bounded_as_others_are_and_leaves_the_session_as_it_
     """In the one round that it takes: a pool gives the next transaction another session."""
     setting = "SELECT current_setting('statement_timeout'), ?::text"
     with closing(connection.one_question()) as cursor:
-        assert cursor.execute(setting, ("100%'s?",)).fetchall() == [("10s", "100%'s?")]
+        monkeypatch.setattr(postgres, "_LIMIT", "SET LOCAL statement_timeout = '40s'; ")
+        assert cursor.execute(setting, ("100%'s?",)).fetchall() == [("40s", "100%'s?")]
         monkeypatch.setattr(postgres, "_LIMIT", "SET LOCAL statement_timeout = '50ms'; ")
         with pytest.raises(psycopg.errors.QueryCanceled):
-            cursor.execute("SELECT pg_sleep(?)", (60,))
+            cursor.execute("SELECT pg_sleep(?)", (600,))
     assert connection.info.transaction_status == TransactionStatus.IDLE
     assert connection.execute(setting, ("",)).fetchone() == ("0", "")
 

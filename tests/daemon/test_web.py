@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.web.resource import Resource
@@ -141,3 +142,14 @@ def test_a_request_more_on_a_connection_asks_nothing_more_of_the_system(asked: A
     channel.connectionLost(None)
     assert transport.value().count(b"\r\n\r\ntaken") == 3
     assert (transport.asked, transport.pieces) == (2, 6)
+
+
+def test_who_asks_is_whom_the_header_of_a_proxy_names(asked: Asked) -> None:
+    """Whoever looks before that header has come sees the proxy, and hides nobody behind it."""
+    channel, transport = QuietSite(asked).buildProtocol(None), StringTransport()
+    channel.makeConnection(transport)
+    assert channel.getPeer() == transport.getPeer()
+    transport.peerAddr = IPv4Address("TCP", "192.0.2.7", 7)
+    channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert channel.getPeer() == transport.peerAddr
+    channel.connectionLost(None)

@@ -67,6 +67,13 @@ class Reader:
         row = self.one(sql, *values)
         return None if row is None else row[0]
 
+    def snapshot(self) -> Reader:
+        """For more, as it is at one moment, after the one question that it was made for."""
+        connection = self._cursor.connection
+        cursor = connection.cursor()
+        connection.begin_read(cursor)
+        return Reader(cursor)
+
     def mark(self, name: str) -> int | None:
         """A mark of the database: C{epoch}, C{high_water}, C{nodes}, C{restored_at}, C{numbers_from}."""
         value: int | None = self.value("SELECT value FROM meta WHERE name = ?", name)

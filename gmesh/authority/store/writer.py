@@ -184,7 +184,7 @@ class Store:
         Run C{function} on a read-only connection, in one snapshot.
 
         @param patient: wait a while for a database that is away.
-        @param once: it asks one question, which is a snapshot by itself.
+        @param once: it asks one question, a snapshot by itself; more after L{Reader.snapshot}.
         """
 
         def run(connection: Any) -> T:
