@@ -129,8 +129,7 @@ class AuthorityChannel(CappedChannel):
     def connectionMade(self) -> None:
         """Start the clock, and count the connection against its address."""
         super().connectionMade()
-        # Not as L{getPeer}, which remembers: behind a proxy the first bytes say who it is.
-        self._host = getattr(self.transport.getPeer(), "host", "unix")
+        self._host = getattr(self.getPeer(), "host", "unix")
         if not self.site.opened(self._host):
             self.refused = True
             self.transport.abortConnection()
