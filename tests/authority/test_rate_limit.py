@@ -55,7 +55,7 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
 
 def test_an_answer_that_takes_too_long_is_given_up(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thirty seconds after the request whoever waits for a disk that hangs is told so."""
-    monkeypatch.setattr(network.authority.store, "read", lambda function, patient=True: Deferred())
+    monkeypatch.setattr(network.authority.store, "read", lambda *asked, **how: Deferred())
     answers: list[Any] = []
     headers = network.signed(network.keys.admin, "GET", "/admin/invites")
     network.begin("GET", "/admin/invites", headers).addBoth(answers.append)
