@@ -62,5 +62,5 @@ def carriers(reactor: Any, configuration: Configuration, proxies: Proxies | None
 
     made = Carriers(reactor, trust, proxies)
     if configuration.tls_ca:
-        _ = made.tls
+        _ = made.tls  # a file that cannot be read keeps the daemon from starting
     return made

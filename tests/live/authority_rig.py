@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live.patience import Patience
 
 from gmesh.authority.audit import verify_chain
+from gmesh.testing.patience import ProcessPatience
 from gmesh.testing.twistd import environment, start_twistd, twistd
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
@@ -62,7 +62,7 @@ class AuthorityProcess:
 
     def logged(self, pattern: bytes) -> re.Match[bytes]:
         """Wait until the log has it."""
-        patience = Patience(DEADLINE)
+        patience = ProcessPatience(DEADLINE)
         while patience.lasts():
             if found := re.search(pattern, self.log.read_bytes()):
                 return found
@@ -71,7 +71,7 @@ class AuthorityProcess:
 
     def start(self, port: int = 0) -> None:
         process = self.spawn(port)
-        patience = Patience(START)
+        patience = ProcessPatience(START)
         while patience.lasts() and process.poll() is None:
             found = re.search(rb"listening on tcp:(\d+)", self.log.read_bytes())
             if found and b" ready," in self.log.read_bytes():

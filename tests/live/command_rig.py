@@ -24,10 +24,10 @@ from authority.postgres_server import PostgresServer
 from live.conftest import Daemon, warned
 from live.forks import Forked, Forks
 from live.node_rig import until
-from live.patience import STEP, Patience
 from live.safe_server import safe_server
 
 from gmesh.cli.demo_ports import Ports
+from gmesh.testing.patience import STEP, ProcessPatience
 
 GMESH = [sys.executable, "-m", "gmesh.cli.main"]
 PHRASE = "correct horse battery staple\n"
@@ -95,7 +95,7 @@ class Running:
 
     def until(self, enough: Callable[[], bool], what: str = "") -> None:
         """Read until that is so, or until it has ended if C{enough} never is."""
-        patience = Patience(DEADLINE)
+        patience = ProcessPatience(DEADLINE)
         while self._masters_open and not enough():
             if not patience.lasts():
                 self.process.kill()

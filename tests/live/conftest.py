@@ -20,11 +20,11 @@ from typing import IO
 
 import pytest
 from live.forks import Forks
-from live.patience import STEP, Patience
 
 from gmesh.cli.demo_ports import Ports
 from gmesh.errors import GmeshError
 from gmesh.testing.issuer import Issuer
+from gmesh.testing.patience import STEP, ProcessPatience
 from gmesh.testing.secrecy import SecretWatch
 from gmesh.testing.twistd import environment, start_twistd
 from gmesh.trust.invite import INVITE_PREFIX, Invite
@@ -98,7 +98,7 @@ class Daemon:
                     return True
             return False
 
-        patience = Patience(timeout)
+        patience = ProcessPatience(timeout)
         with self._changed:
             while not (arrived := found()) and not self._ended and patience.lasts():
                 self._changed.wait(min(STEP, timeout))

@@ -13,8 +13,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from live.node_rig import PATIENCE
-from live.patience import Patience
 from twisted.python.procutils import which
+
+from gmesh.testing.patience import ProcessPatience
 
 HERE = "127.0.0.1"
 USER, PASSWORD = "aladdin", "open-sesame"
@@ -106,7 +107,7 @@ def running(directory: Path, ready: str, *command: str) -> Iterator[None]:
         process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=output)
     try:
         host, _, port = ready.rpartition(":")
-        patience = Patience(PATIENCE)
+        patience = ProcessPatience(PATIENCE)
         while ready:
             try:
                 socket.create_connection((host, int(port)), 1).close()

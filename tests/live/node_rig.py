@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from live.patience import Patience
-
+from gmesh.testing.patience import ProcessPatience
 from gmesh.testing.processes import LocalConnection
 
 LISTEN = "tcp:0:interface=127.0.0.1"
@@ -35,7 +34,7 @@ def until(condition: Callable[[], bool], told: Callable[[], str] = str) -> None:
 
     @param told: what is told when it never becomes so.
     """
-    patience = Patience(PATIENCE)
+    patience = ProcessPatience(PATIENCE)
     while not condition():
         assert patience.lasts(), f"it never became so {told()}"
         time.sleep(0.05)

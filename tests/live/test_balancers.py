@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from live.fronts import needs, running
 from live.node_rig import PATIENCE, until
-from live.patience import Patience
 
+from gmesh.testing.patience import ProcessPatience
 from gmesh.trust.documents import Status, parse_document
 
 pytestmark = pytest.mark.live
@@ -87,7 +87,7 @@ def test_p34_behind_haproxy_until_it_drains(
         for port in (ports["http"], ports["tcp"]):
             sources = [f"127.0.{port % 200}.{number}" for number in (1, 2)]
             until(lambda port=port, source=sources[0]: ask(port, "/healthz", source)[0] in (200, 429))
-            told, patience = set[int](), Patience(PATIENCE)
+            told, patience = set[int](), ProcessPatience(PATIENCE)
             while told != {200, 429}:  # more in a second than it may
                 assert patience.lasts()
                 told.add(ask(port, "/policy", sources[0])[0])
