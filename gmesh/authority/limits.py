@@ -69,12 +69,12 @@ COMMANDS_PAGE = 32  # of 16 KiB at most
 PAGE_ROWS_MAX = 500
 
 # Several daemons of one database.
-FOLLOW_SECONDS = 0.25  # between two looks for what others did
+FOLLOW_SECONDS = 0.35  # between two looks for what others did
 FOLLOW_ROWS = 5000  # of the audit in one look, so that it takes no long time
 LOOK_SECONDS = 1  # that a document waits for a look; then it is served as it is held
 FOLLOW_STALE_SECONDS = 5  # without a look that was taken over whole, until clients are sent elsewhere
-STEP_IN_SECONDS = 2  # after which a CRL or status is made for who did not: with both below, within three
-STEP_IN_SPREAD = 0.5
+STEP_IN_SECONDS = 1.8  # until a CRL or status is made for who did not: with spread and two looks, within 3 s
+STEP_IN_SPREAD = 0.4
 REPLICA_REPORT_SECONDS = 10  # between two reports of a daemon of itself
 REPLICA_LIVE_SECONDS = 30  # after the last one, until it counts as gone
 REPLICA_KEPT_SECONDS = 86_400  # and until it is forgotten

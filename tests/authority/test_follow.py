@@ -180,12 +180,12 @@ def test_a_look_that_finds_nothing_new_is_one_question(two: Two) -> None:
     for _ in range(2):
         two.two.clock.advance(1)
         with statements() as ran:
-            two.two.clock.advance(0.25)
+            two.two.clock.advance(limits.FOLLOW_SECONDS)
             assert two.two.ask("GET", "/crl").status == 200
         assert len(ran) == 2 and ran[0] == ran[1] and ran[0].startswith("SELECT"), ran
         version = publish(two.one, max_nodes=7)
         with statements() as ran:
-            two.two.clock.advance(0.25)
+            two.two.clock.advance(limits.FOLLOW_SECONDS)
         assert two.two.authority.publisher.shown.policy == version
         assert [text.startswith("BEGIN") for text in ran[:2]] == [False, True], ran
 
@@ -201,14 +201,15 @@ def test_one_line_says_that_the_database_is_gone_and_one_that_it_is_back(two: Tw
     """However long it lasts, and none where looks fail for less than five seconds; documents are served."""
     reader: Any = two.two.authority.store._reader
     in_place = reader.threadpool
-    for looks in (19, 40):
+    short = int(limits.FOLLOW_STALE_SECONDS / limits.FOLLOW_SECONDS)
+    for looks in (short, 2 * short):
         assert logged == []
         reader.threadpool = Broken()
         for _ in range(looks):
-            two.two.clock.advance(0.25)
+            two.two.clock.advance(limits.FOLLOW_SECONDS)
             assert two.two.ask("GET", "/crl").status == 200
         reader.threadpool = in_place
-        two.two.clock.advance(0.25)
+        two.two.clock.advance(limits.FOLLOW_SECONDS)
     assert len(logged) == 2, logged
     assert "served as they are" in logged[0] and "answers again" in logged[1]
 
@@ -254,11 +255,11 @@ def test_p14_what_a_replica_that_died_has_not_made_another_makes(
     two.one.begin("POST", "/admin/revocations", headers, body)
     two.one.treq.flush()
     before = shown(two.two).body.crl.number
-    for _ in range(6):
-        two.two.clock.advance(0.25)
+    for _ in range(15):
+        two.two.clock.advance(0.1)
     assert shown(two.two).body.crl.number == before, "its maker is left time"
-    for _ in range(6):
-        two.two.clock.advance(0.25)
+    for _ in range(15):
+        two.two.clock.advance(0.1)
     assert shown(two.two).body.crl.number == before + 1
     crl = parse_document(two.two.ask("GET", "/crl").body, Crl)
     assert crl.body.number == before + 1 and len(crl.body.revoked_nodes) == 1
