@@ -20,6 +20,7 @@ __all__ = [
     "INoiseSession",
     "IPeerStreams",
     "IPeerVerifier",
+    "IPreparable",
     "IRouteEngine",
     "ISecureTransport",
     "ISigner",
@@ -97,6 +98,15 @@ class IPeerVerifier(Interface):
         @rtype: L{gmesh.mesh.peer_identity.Peer}
         @raise gmesh.errors.PeerRefused: with the reason of the first check that failed.
         """
+
+
+class IPreparable(Interface):
+    """
+    A protocol that can get ready while its connection is being opened: L{gmesh.mesh.opening} asks it to.
+    """
+
+    def prepare():
+        """Do what needs nothing of the other end; C{connectionMade} comes later, or never."""
 
 
 class ISecureTransport(Interface):

@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.errors import FrameRefused, GmeshError, PeerRefused
-from gmesh.interfaces import INoiseSession, IPeerVerifier, ISecureTransport
+from gmesh.interfaces import INoiseSession, IPeerVerifier, IPreparable, ISecureTransport
 from gmesh.mesh.counters import Refusals
 from gmesh.mesh.handshake_gate import HandshakeGate, HandshakeSlot
 from gmesh.mesh.hop_sessions import HopSessions
@@ -134,7 +134,7 @@ class NoiseContext:
     refusals: Refusals
 
 
-@implementer(ISecureTransport)
+@implementer(IPreparable, ISecureTransport)
 class NoiseProtocol(Protocol):
     """One connection: judged first, then a secure transport for the protocol above it."""
 
@@ -153,6 +153,7 @@ class NoiseProtocol(Protocol):
         self._upper: RecordProtocol | None = None
         self._peer: Peer | None = None
         self._session: INoiseSession | None = None
+        self._first = b""
         self._reader = RecordReader(INITIATOR_READS if initiator else RESPONDER_READS)
         self._preamble = b"" if not initiator else None
         self._slot = HandshakeSlot(context.gate, self._give_way)
@@ -247,11 +248,9 @@ class NoiseProtocol(Protocol):
         self._locate()
         if self._closing or not self.initiator:
             return
-        suites = context.suites()
-        suite = suites[self._observer.suite_turn % len(suites) if self._observer is not None else 0]
-        self._session = self._context.sessions.begin(suite, self.initiator)
-        message = self._session.write_message(encode_genesis_version(context.verifier.genesis_version()))
-        self.transport.write(encode_preamble(suite) + frame_record(message))  # type: ignore[union-attr]  # set before connectionMade
+        self.prepare()
+        first, self._first = self._first, b""
+        self.transport.write(first)  # type: ignore[union-attr]  # set before connectionMade
 
     def dataReceived(self, data: bytes) -> None:
         """Preamble, handshake messages, then records."""
@@ -286,6 +285,19 @@ class NoiseProtocol(Protocol):
             self._context.refusals.quiet(self._reason)
         if self._observer is not None:
             self._observer.ended(self._reason, self._peer)
+
+    # IPreparable
+
+    def prepare(self) -> None:
+        """Of a dialler: what it says first."""
+        if self._session is not None:
+            return
+        context = self._context
+        suites = context.suites()
+        suite = suites[self._observer.suite_turn % len(suites) if self._observer is not None else 0]
+        self._session = context.sessions.begin(suite, self.initiator)
+        message = self._session.write_message(encode_genesis_version(context.verifier.genesis_version()))
+        self._first = encode_preamble(suite) + frame_record(message)
 
     # the handshake
 

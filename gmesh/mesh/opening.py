@@ -20,12 +20,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.errors import CarrierRefused
+from gmesh.interfaces import IPreparable
 
 __all__ = ["Opening", "OpeningEndpoint", "OpeningFactory", "opened"]
 
 _Opening = TypeVar("_Opening", bound="Opening")
 
 
+@implementer(IPreparable)
 class Opening(ProtocolWrapper):
     """
     One connection that has to be opened.
@@ -70,6 +72,13 @@ class Opening(ProtocolWrapper):
             self.opened.errback(Failure(error))
         if self.transport is not None:
             self.transport.abortConnection()
+
+    # IPreparable
+
+    def prepare(self) -> None:
+        """The other end is waited for: whoever comes after this opening can use the time."""
+        if IPreparable.providedBy(self.wrappedProtocol):
+            self.wrappedProtocol.prepare()
 
     # IProtocol
 

@@ -6,11 +6,15 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 from mesh.sockets_world import Authority, RealWorld, bulk, tcp, until
+from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.tcp import Client
+from zope.interface import implementer
 
 from gmesh.errors import CarrierRefused, ConfigurationError
+from gmesh.interfaces import IPreparable
 from gmesh.mesh.carriers import Carriers
 from gmesh.mesh.dials import TargetState
 from gmesh.mesh.tls import TlsTrust, key_pin
@@ -244,3 +248,41 @@ def test_certificates_to_trust_that_are_none(tmp_path):
     for file in ("empty", "missing"):
         with pytest.raises(ConfigurationError, match=f"{file} holds no certificates"):
             TlsTrust(str(tmp_path / file))
+
+
+@implementer(IPreparable)
+class _Prepared(Protocol):
+    """Notes what it is asked for, and whether all that was said before has left."""
+
+    def __init__(self, events):
+        self.events = events
+
+    def prepare(self):
+        [client] = [each for each in reactor.getReaders() if isinstance(each, Client)]
+        self.events.append(("prepare", len(client.dataBuffer) - client.offset + client._tempDataLen))
+
+    def connectionMade(self):
+        self.events.append("made")
+
+
+async def test_who_is_carried_prepares_while_the_other_end_is_waited_for(world, authority):
+    """Once what TLS says first has left, and before it is connected; over plain TCP nobody is waited for."""
+    _, two = world.node("one"), world.node("two")
+    host = await world.listen(two, tcp(authority.endpoint("localhost")[0]))
+    carriers = Carriers(reactor, lambda: TlsTrust(str(authority.file), strict=True))
+    for kind, events in (("tls", [("prepare", 0), "made"]), ("tcp", ["made"])):
+        seen = []
+        factory = Factory.forProtocol(lambda seen=seen: _Prepared(seen))
+        factory.noisy = False
+        protocol = await carriers.endpoint(f"{kind}://localhost:{host.port}").connect(factory)
+        assert seen == events
+        protocol.transport.abortConnection()
+
+
+def test_what_a_dialler_says_first_fits_into_one_packet():
+    """Some firewalls let no TLS through whose first words come in two: one holds 1,460 bytes on Ethernet."""
+    connection = TlsTrust().connection("tls://anchor.example", "anchor.example")
+    connection.set_connect_state()
+    with pytest.raises(SSL.WantReadError):
+        connection.do_handshake()
+    assert 100 < len(connection.bio_read(1 << 16)) < 1460
