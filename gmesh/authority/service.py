@@ -129,6 +129,7 @@ class Authority:
         self._draining = False
         self._shown = ShownFiles(store.state, lambda: (publisher.crl, publisher.policy, publisher.status))
         self.follower: Follower | None = None
+        self._crl_followed = 0
 
     def start(self) -> None:
         """Begin to refresh, prune and flush; read the database through, if that was put off."""
@@ -198,7 +199,8 @@ class Authority:
 
     def followed(self, found: Followed) -> None:
         """Other daemons may have revoked, changed the rules of approval, or met another history."""
-        if found.crl is not None or found.newest.owed:
+        if found.newest.owed or found.newest.crl != self._crl_followed:
+            self._crl_followed = found.newest.crl  # one made here too may name what others revoked
             self.members.forget()
         self.approvals.follow(found.newest.rules)
         if found.newest.another:

@@ -80,6 +80,14 @@ def revoke(network: Network, name: str) -> int:
     return number
 
 
+def begin_to_revoke(network: Network) -> None:
+    """Somebody else has the CRL made, perhaps."""
+    body = json.dumps({"node": "pump-1"}).encode()
+    headers = network.signed(network.keys.admin, "POST", "/admin/revocations", body)
+    network.begin("POST", "/admin/revocations", headers, body)
+    network.treq.flush()
+
+
 def number_of(kind: str, body: Any) -> int:
     number: int = body.version if kind in ("/policy", "/genesis") else body.number
     return number
@@ -250,10 +258,7 @@ def test_p14_what_a_replica_that_died_has_not_made_another_makes(
     publish(two.one, max_nodes=7)  # the next status of this one waits, and it never comes to that
     if not listed:
         monkeypatch.setattr(two.one.authority.publisher.crl_maker, "make", Deferred)
-    body = json.dumps({"node": "pump-1"}).encode()
-    headers = two.one.signed(two.one.keys.admin, "POST", "/admin/revocations", body)
-    two.one.begin("POST", "/admin/revocations", headers, body)
-    two.one.treq.flush()
+    begin_to_revoke(two.one)
     before = shown(two.two).body.crl.number
     for _ in range(15):
         two.two.clock.advance(0.1)
@@ -263,6 +268,22 @@ def test_p14_what_a_replica_that_died_has_not_made_another_makes(
     assert shown(two.two).body.crl.number == before + 1
     crl = parse_document(two.two.ask("GET", "/crl").body, Crl)
     assert crl.body.number == before + 1 and len(crl.body.revoked_nodes) == 1
+
+
+def test_a_crl_made_here_of_what_another_revoked_has_its_members_judged_again(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though no look sees that one was owed, or a CRL that is newer than what is shown here."""
+    member = two.one.joined("pump-1")
+    two.advance(5)
+    assert two.two.ask(*heartbeat(two.two, member, 0)).status == 200
+    monkeypatch.setattr(two.one.authority.publisher.crl_maker, "make", Deferred)
+    begin_to_revoke(two.one)
+    maker = two.two.authority.publisher.crl_maker
+    maker.owe()
+    maker.again()
+    two.advance(1)
+    assert two.two.ask(*heartbeat(two.two, member, 0)).slug == "cert-revoked"
 
 
 def test_nothing_is_made_twice_while_its_maker_lives(two: Two) -> None:
