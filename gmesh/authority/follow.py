@@ -40,6 +40,8 @@ __all__ = ["AuditFollower", "Followed", "Follower"]
 
 Body = TypeVar("Body", Policy, Crl, Status)
 
+_TOO_LATE = "it does not answer in time"
+
 
 class AuditFollower:
     """
@@ -207,6 +209,8 @@ class Follower:
 
     def _tick(self) -> None:
         self._timer = self._clock.callLater(limits.FOLLOW_SECONDS, self._tick)
+        if self._late and self._store.outage.trouble is None:
+            self._away(_TOO_LATE)
         if not self._busy and not self._in_vain:
             self._look()
 
@@ -237,7 +241,7 @@ class Follower:
     def _let_go(self, waiting: list[Deferred[None]]) -> None:
         """It takes too long, and so would all that begin before it is answered."""
         self._late = True
-        self._away("it does not answer in time")
+        self._away(_TOO_LATE)
         more, self._waiting = self._waiting, []
         _fire(waiting + more)
 

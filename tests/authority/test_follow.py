@@ -222,6 +222,19 @@ def test_one_line_says_that_the_database_is_gone_and_one_that_it_is_back(two: Tw
     assert "served as they are" in logged[0] and "answers again" in logged[1]
 
 
+def test_a_database_that_hangs_is_told_once_it_lasts(two: Two, logged: list[str]) -> None:
+    """Though no look is answered or refused meanwhile; and that it is back."""
+    reader: Any = two.two.authority.store._reader
+    in_place, reader.threadpool = reader.threadpool, HeldThreads()
+    for _ in range(2 * limits.FOLLOW_STALE_SECONDS):
+        two.two.clock.advance(1)
+    assert len(logged) == 1, logged
+    reader.threadpool.go()
+    reader.threadpool = in_place
+    assert len(logged) == 2, logged
+    assert "served as they are" in logged[0] and "answers again" in logged[1]
+
+
 def test_p13_a_long_poll_hears_of_a_change_that_another_replica_made(two: Two) -> None:
     """Within half a second, and of nothing before."""
     answered: list[Any] = []
