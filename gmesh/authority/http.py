@@ -141,6 +141,8 @@ class AuthorityChannel(CappedChannel):
         if line[:1] in (b" ", b"\t"):
             self.refuse(400, "bad-request", "folded header lines are not accepted")
         if not self.refused:  # asked here, not one call further on: this is done for each line
+            if self._there is None:
+                self.keep_ends()
             HTTPChannel.lineReceived(self, line)
 
     def allContentReceived(self) -> None:

@@ -142,16 +142,19 @@ class CappedChannel(HTTPChannel):
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
 
     def lineReceived(self, line: bytes) -> None:
-        """
-        A line of a head.
+        """A line of a head."""
+        self.keep_ends()
+        if not self.refused:
+            super().lineReceived(line)
 
-        Both ends are asked of the system with the first one and not for each request; never before, since a
-        proxy in front says in its own header whose connection it is.
+    def keep_ends(self) -> None:
+        """
+        Ask both ends of the system with the first line and not for each request.
+
+        Never before, since a proxy in front says in its own header whose connection it is.
         """
         if self._there is None:
             self._here, self._there = super().getHost(), super().getPeer()
-        if not self.refused:
-            super().lineReceived(line)
 
     def rawDataReceived(self, data: bytes) -> None:
         """A piece of a body."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -125,6 +126,26 @@ def test_a_body_within_the_cap_passes(browser: Browser) -> None:
     )
     assert browser.bodies == [3, 5]
     assert transport.connected
+    transport.loseConnection()
+
+
+def test_a_request_more_on_a_connection_asks_no_end_of_the_system(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are kept from the first line on, which comes after what a proxy says of whom it is for."""
+    asked: list[str] = []
+
+    def told(self: Transport, name: str) -> Any:
+        asked.append(name)
+        return getattr(StringTransportWithDisconnection, name)(self)
+
+    for name in ("getHost", "getPeer"):
+        monkeypatch.setattr(Transport, name, partialmethod(told, name), raising=False)
+    transport = browser.send(GET)
+    asked.clear()
+    for _ in range(3):
+        transport.channel.dataReceived(GET)
+    assert transport.value().count(b"HTTP/1.1 200 ") == 4 and asked == []
     transport.loseConnection()
 
 
