@@ -202,7 +202,11 @@ class Publisher:
         return names_newest(self._status_document.body, found)
 
     def make_up(self, crl: bool) -> None:
-        """Make what is missing: the CRL too, or the status alone."""
+        """Make what is missing, the CRL too or the status alone, which waits for no other: it is late."""
+        self._status_at = float("-inf")
+        if self._status_timer is not None:
+            self._status_timer.cancel()
+            self._status_timer = None
         if not crl:
             self._status_due()
         elif not self.crl_maker.owed:

@@ -299,6 +299,27 @@ def test_a_crl_made_here_of_what_another_revoked_has_its_members_judged_again(
     assert two.two.ask(*heartbeat(two.two, member, 0)).slug == "cert-revoked"
 
 
+@pytest.mark.parametrize("tenths", [24, 25, 26, 27])
+def test_p14_it_is_made_in_time_also_right_after_a_status(
+    two: Two, monkeypatch: pytest.MonkeyPatch, tenths: int
+) -> None:
+    """Whenever one was made here meanwhile, though statuses are spaced: within three seconds."""
+    two.one.joined("pump-1")
+    two.advance(5)
+    monkeypatch.setattr(two.two.authority.follower, "_random", lambda: 1.0)
+    monkeypatch.setattr(two.one.authority.publisher.crl_maker, "make", Deferred)
+    body = json.dumps({"node": "pump-1"}).encode()
+    headers = two.one.signed(two.one.keys.admin, "POST", "/admin/revocations", body)
+    two.one.begin("POST", "/admin/revocations", headers, body)
+    two.one.treq.flush()
+    before = shown(two.two).body.crl.number
+    for tenth in range(1, 30):
+        two.two.clock.advance(0.1)
+        if tenth == tenths:
+            publish(two.two, max_nodes=7)
+    assert shown(two.two).body.crl.number == before + 1
+
+
 def test_nothing_is_made_twice_while_its_maker_lives(two: Two) -> None:
     """The status that follows a change is one, and standing still makes none."""
     publish(two.one, max_nodes=7)
