@@ -45,11 +45,16 @@ class HopSessions:
         self._maker = maker
         self._static: tuple[bytes, StaticKey] | None = None
 
-    def begin(self, suite: Suite, initiator: bool) -> INoiseSession:
-        """A session for one connection; the key object is made once for a key: that costs an exchange."""
+    @property
+    def key(self) -> StaticKey:
+        """What a session is begun under now; the object is made once for a key: that costs an exchange."""
         private = self._static_private()
-        if not isinstance(private, StaticKey):
-            if self._static is None or self._static[0] != private:
-                self._static = (private, StaticKey(private))
-            private = self._static[1]
-        return self._maker(suite, initiator, private, hop_prologue(suite, self._network_id))
+        if isinstance(private, StaticKey):
+            return private
+        if self._static is None or self._static[0] != private:
+            self._static = (private, StaticKey(private))
+        return self._static[1]
+
+    def begin(self, suite: Suite, initiator: bool) -> INoiseSession:
+        """A session for one connection."""
+        return self._maker(suite, initiator, self.key, hop_prologue(suite, self._network_id))

@@ -154,6 +154,7 @@ class NoiseProtocol(Protocol):
         self._peer: Peer | None = None
         self._session: INoiseSession | None = None
         self._first = b""
+        self._prepared: object = None
         self._reader = RecordReader(INITIATOR_READS if initiator else RESPONDER_READS)
         self._preamble = b"" if not initiator else None
         self._slot = HandshakeSlot(context.gate, self._give_way)
@@ -249,7 +250,7 @@ class NoiseProtocol(Protocol):
         if self._closing or not self.initiator:
             return
         self.prepare()
-        first, self._first = self._first, b""
+        first, self._first, self._prepared = self._first, b"", None
         self.transport.write(first)  # type: ignore[union-attr]  # set before connectionMade
 
     def dataReceived(self, data: bytes) -> None:
@@ -289,14 +290,16 @@ class NoiseProtocol(Protocol):
     # IPreparable
 
     def prepare(self) -> None:
-        """Of a dialler: what it says first."""
-        if self._session is not None:
-            return
+        """Of a dialler: what it says first; anew where our key or the genesis has changed since."""
         context = self._context
-        suites = context.suites()
+        suites, version = context.suites(), context.verifier.genesis_version()
+        prepared = (suites, version, context.sessions.key)
+        if self._prepared == prepared:
+            return
+        self._prepared = prepared
         suite = suites[self._observer.suite_turn % len(suites) if self._observer is not None else 0]
         self._session = context.sessions.begin(suite, self.initiator)
-        message = self._session.write_message(encode_genesis_version(context.verifier.genesis_version()))
+        message = self._session.write_message(encode_genesis_version(version))
         self._first = encode_preamble(suite) + frame_record(message)
 
     # the handshake

@@ -19,7 +19,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
@@ -57,11 +56,12 @@ def key_pin(certificate: x509.Certificate) -> str:
     return sha256(der).hexdigest()
 
 
-_GROUP = SECP256R1()
+_GROUPS = b"P-256:X25519:P-384:P-521"
 """
-What keys are exchanged with: P-256, which everybody has (RFC 8446, section 9.1).  With it what a dialler says
-first fits into one packet.  A key of ML-KEM does not, some firewalls let no such thing through, and it costs
-a resumed handshake, which uses none of these keys, a third more.  The handshake inside exchanges its own.
+What keys may be exchanged with: the first has a key in what a dialler says first, which with it fits into one
+packet.  One of ML-KEM does not, some firewalls let no such thing through, and it costs a resumed handshake,
+which uses none of these keys, a third more.  The handshake inside exchanges its own.  Some servers take P-384
+alone, and in TLS 1.2 the key of a certificate has to be of these, too.
 """
 
 _FAULTS = {
@@ -115,7 +115,9 @@ class TlsTrust:
         """Made with the first that is dialled so: the roots of a system are a megabyte."""
         context: SSL.Context = for_links(CertificateOptions()).getContext()
         context.set_verify(SSL.VERIFY_PEER, self._looked)
-        context.set_tmp_ecdh(_GROUP)
+        lib = SSL._lib  # type: ignore[attr-defined]  # pyOpenSSL has a call for one group alone
+        if hasattr(lib, "SSL_CTX_set1_curves_list"):  # as of cryptography 47
+            lib.SSL_CTX_set1_curves_list(context._context, _GROUPS)
         if not self._ca:
             context.set_default_verify_paths()
             return context

@@ -143,9 +143,9 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
-    def endpoint(self, *hosts, days=30, name="leaf", port=0, interface="127.0.0.1"):
+    def endpoint(self, *hosts, days=30, name="leaf", port=0, interface="127.0.0.1", curve=ec.SECP256R1):
         """A new certificate for these hosts. @return: the endpoint string that serves it, and itself."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = ec.generate_private_key(curve())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         certificate = self._sign(subject, key.public_key(), hosts, days, False)
         encoded = key.private_bytes(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from random import Random
 
 import pytest
@@ -21,6 +22,7 @@ from gmesh.testing.issuer import Issuer
 from gmesh.testing.transport import Wire
 from gmesh.trust.documents import AuthorityKey, Document, sign_document
 from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.keys import NoiseKey
 from gmesh.wire.preamble import encode_preamble
 from gmesh.wire.suites import Suite
 
@@ -380,6 +382,44 @@ def test_every_suite_carries_a_link(suite):
     world.run(0.5)
     assert two.recorder.frames == [("one", 16, b"over " + suite.label.encode())]
     world.finish()
+
+
+def another_key(world):
+    """The certificate that the dialler got meanwhile names it."""
+    dialler = world.nodes[0]
+    key = NoiseKey.from_private(world.random.randbytes(32))
+    dialler.enrolled = world.issuer.renew(dataclasses.replace(dialler.enrolled, noise_key=key))
+    dialler.certificate = dialler.enrolled.certificate
+
+
+def other_suites(world):
+    """A newer genesis allows the first suite no longer."""
+    for node in world.nodes:
+        node.noise.suites = lambda: (Suite.AESGCM_SHA256,)
+
+
+@pytest.mark.parametrize("change", [None, another_key, other_suites])
+def test_what_was_prepared_is_made_again_where_it_no_longer_holds(world, change):
+    """Seconds lie between, while a proxy or a web server is waited for: then the dial would be refused."""
+    one, two = world.node("one"), world.node("two").listen()
+    begun = []
+    begin = one.noise.sessions.begin
+    one.noise.sessions.begin = lambda *given: begun.append(given) or begin(*given)
+    dialling = one.mesh.dialling()
+    build = dialling.buildProtocol
+
+    def prepared(address):
+        protocol = build(address)
+        protocol.prepare()
+        if change is not None:
+            change(world)
+        return protocol
+
+    dialling.buildProtocol = prepared
+    world.network.client(two.address, one.host).connect(dialling)
+    world.run(0.5)
+    assert one.link(two) and two.link(one)
+    assert len(begun) == (1 if change is None else 2)
 
 
 @pytest.mark.parametrize("position", [0, 1, 2, 20, 500])

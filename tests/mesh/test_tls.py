@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import pytest
 import pytest_twisted
+from cryptography.hazmat.primitives.asymmetric import ec
 from mesh.sockets_world import Authority, RealWorld, bulk, tcp, until
 from OpenSSL import SSL
+from OpenSSL.crypto import X509
 from twisted.internet import reactor
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.tcp import Client
 from zope.interface import implementer
 
+from gmesh.daemon.listen import parse_server
 from gmesh.errors import CarrierRefused, ConfigurationError
 from gmesh.interfaces import IPreparable
 from gmesh.mesh.carriers import Carriers
@@ -279,6 +283,9 @@ async def test_who_is_carried_prepares_while_the_other_end_is_waited_for(world, 
         protocol.transport.abortConnection()
 
 
+@pytest.mark.skipif(
+    not hasattr(SSL._lib, "SSL_CTX_set1_curves_list"), reason="an older cryptography has no say in it"
+)
 def test_what_a_dialler_says_first_fits_into_one_packet():
     """Some firewalls let no TLS through whose first words come in two: one holds 1,460 bytes on Ethernet."""
     connection = TlsTrust().connection("tls://anchor.example", "anchor.example")
@@ -286,3 +293,18 @@ def test_what_a_dialler_says_first_fits_into_one_packet():
     with pytest.raises(SSL.WantReadError):
         connection.do_handshake()
     assert 100 < len(connection.bio_read(1 << 16)) < 1460
+
+
+@pytest.mark.parametrize("newest", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+async def test_a_server_that_knows_p_384_alone_is_linked_to(world, authority, newest):
+    """Its certificate has a key of that group, and it exchanges none of another."""
+    served, certificate = authority.endpoint("localhost", curve=ec.SECP384R1)
+    key = parse_server(reactor, served)._sslContextFactory.privateKey
+    options = CertificateOptions(key, X509.from_cryptography(certificate))
+    options.getContext().set_max_proto_version(newest)
+    options.getContext().set_tmp_ecdh(ec.SECP384R1())
+    one, two = world.node("one"), world.node("two")
+    host = await world.listen(two, SSL4ServerEndpoint(reactor, 0, options, interface="127.0.0.1"))
+    carriers = Carriers(reactor, lambda: TlsTrust(str(authority.file), strict=True))
+    await carriers.endpoint(f"tls://localhost:{host.port}").connect(one.mesh.dialling())
+    await until(lambda: one.link(two) and two.link(one))
