@@ -229,6 +229,7 @@ class AuditMirror:
         self._path = path
         self._pending: list[Entry] = []
         self._left_to_start = False
+        self._torn = False
         self.failures = 0
         self.last_hash = ""
 
@@ -247,6 +248,7 @@ class AuditMirror:
             return 0
         except OSError as error:
             raise StoreError("unwritable", f"cannot write {self._path}: {error.strerror}") from error
+        self._torn = False
         lines = tail[:whole].splitlines()
         if not lines:
             return 0
@@ -263,7 +265,7 @@ class AuditMirror:
             self._pending.extend(entries)
         try:
             self.write(self._pending)
-        except OSError:
+        except (OSError, StoreError):
             self.failures += 1
             self._left_to_start = self._left_to_start or len(self._pending) >= _PENDING_MAX
         else:
@@ -271,7 +273,16 @@ class AuditMirror:
             self.failures += self._left_to_start
 
     def write(self, entries: Iterable[Entry]) -> None:
-        """Write lines, all or none of them. @raise OSError: if that fails."""
+        """
+        Write lines, all or none of them, after what is left of some that could be neither written nor taken
+        back is cut to whole lines.
+
+        @raise OSError: if that fails.
+        @raise StoreError: as L{last}, if the cut does.
+        """
+        if self._torn:
+            held = self.last()
+            entries = [entry for entry in entries if entry[0] > held]
         lines = memoryview(b"".join(map(_line, entries)))
         with open(self._path, "ab", buffering=0, opener=_private) as stream:
             whole = stream.tell()
@@ -281,7 +292,9 @@ class AuditMirror:
                 while lines:
                     lines = lines[stream.write(lines) :]
             except OSError:
+                self._torn = True
                 stream.truncate(whole)
+                self._torn = False
                 raise
 
 

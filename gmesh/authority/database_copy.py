@@ -25,7 +25,7 @@ from gmesh.authority.store.moved import mark_moved, moved_to
 from gmesh.authority.store.sqlite import SqliteEngine
 from gmesh.authority.store.transaction import Reader
 from gmesh.daemon.lock import StateLock
-from gmesh.errors import StoreError
+from gmesh.errors import ConfigurationError, StoreError
 
 __all__ = ["Copied", "Watch", "copy_database", "copy_end", "engine_of", "explained", "is_url", "snapshot"]
 
@@ -68,6 +68,8 @@ def engine_of(text: str) -> Any:
 
     @raise ConfigurationError: as L{find_url} and L{make_engine}.
     """
+    if text == "@":
+        raise ConfigurationError("bad-database", "no file is named after @: write @FILE, which holds the URL")
     url = find_url(None, text[1:]) if text.startswith("@") else find_url(text, None) if is_url(text) else None
     return SqliteEngine(Path(text)) if url is None else make_engine(url)
 

@@ -133,7 +133,7 @@ class Enrolment:
                 if taken.isdisjoint(names):
                     taken |= names
                     plain[place] = join, found
-        if plain and nodes.count(tx) + len(plain) <= self._issuer.in_force(tx).body.max_nodes:
+        if plain and nodes.room_for(tx, len(plain), self._issuer.in_force(tx).body.max_nodes):
             signed = [join.caller.signed for join, _ in plain.values()]
             nonces.claim(tx, *((each.keyid, each.nonce, each.created) for each in signed))
             for place, admitted in zip(plain, self._issue(tx, list(plain.values())), strict=True):
@@ -249,7 +249,8 @@ class Enrolment:
             if self._issuer.keeps_name(tx, keyed):
                 raise AdmissionRefused("key-taken", f"this node key is already a member, as {keyed.name}")
             nodes.remove(tx, keyed.name)
-        if named is None and nodes.count(tx) >= self._issuer.in_force(tx).body.max_nodes:
+        more = named is None or named.barred_at is not None
+        if more and not nodes.room_for(tx, 1, self._issuer.in_force(tx).body.max_nodes):
             raise AdmissionRefused("network-full", "the policy's max_nodes is reached")
 
     def _check_noise_key(self, found: JoinFacts, node_id: str) -> None:

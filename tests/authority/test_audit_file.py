@@ -90,6 +90,41 @@ def test_a_row_that_a_full_disk_takes_half_of_is_whole_later(
     assert file.read_bytes() == b"".join(lines)
 
 
+class FailingDisk(FillingDisk):
+    """Takes back nothing either."""
+
+    def truncate(self, size: int | None = None) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize("taken", [0, 50])
+def test_no_row_follows_on_half_a_row_that_could_not_be_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    """Of three rows at once the first is there, and no or some bytes of the second: it goes on from there."""
+    entries = nine(tmp_path / "whole")
+    lines = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
+    file = tmp_path / "audit.jsonl"
+    mirror = audit.AuditMirror(file)
+    mirror.append(entries[:4])
+    torn = b"".join(lines[:5]) + lines[5][:taken]
+    with monkeypatch.context() as failing:
+        failing.setattr(FillingDisk, "left", len(lines[4]) + taken)
+        opener = {"opener": lambda path, flags: os.open(path, flags, 0o600)}
+        failing.setattr(
+            audit, "open", lambda path, mode, **more: FailingDisk(path, mode, **opener), raising=False
+        )
+        mirror.append(entries[4:7])
+        failing.setattr(FillingDisk, "left", 9999)
+        if taken:
+            mirror.append(entries[7:8])
+            with pytest.raises(StoreError, match="Read-only"):
+                mirror.write(entries[8:])
+    assert (file.read_bytes(), mirror.failures) == (torn, 2 if taken else 1)
+    mirror.append(entries[8 if taken else 7 :])
+    assert file.read_bytes() == b"".join(lines)
+
+
 def test_rows_beyond_what_is_kept_are_left_to_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

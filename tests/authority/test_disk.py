@@ -208,7 +208,7 @@ def make_first(path: Path) -> None:
     connection = sqlite.connect(path)
     migrate(connection, 1, released()[:1])
     connection.execute("INSERT INTO noise_key VALUES ('a', 'b')")
-    connection.execute("INSERT INTO node VALUES ('a', 'b', 'c', '[]', NULL, 1, 2, NULL, NULL, NULL)")
+    connection.execute("INSERT INTO node VALUES ('a', 'b', 'c', '[]', NULL, 1, 2, 5, NULL, NULL)")
     for serial, revoked_at, reason, listed in ((1, None, None, None), (2, 5, 1, 7), (3, 6, 0, None)):
         connection.execute(
             "INSERT INTO certificate VALUES (?, 'a', 'b', 'x', x'7b7d', 0, 9, ?, ?, ?)",
@@ -227,7 +227,8 @@ def test_each_schema_becomes_the_next_and_keeps_its_rows(tmp_path: Path) -> None
     assert schema(tmp_path / "old.sqlite") == schema(tmp_path / "new.sqlite")
     database = sqlite3.connect(tmp_path / "old.sqlite")
     assert database.execute("SELECT * FROM noise_key").fetchall() == [("a", "b")]
-    assert database.execute("SELECT value FROM meta WHERE name = 'nodes'").fetchall() == [(1,)]
+    for counted in ("nodes", "barred"):
+        assert database.execute("SELECT value FROM meta WHERE name = ?", (counted,)).fetchall() == [(1,)]
     revoked = database.execute("SELECT * FROM revoked_certificate ORDER BY serial").fetchall()
     assert revoked == [(2, 9, 1, 7), (3, 9, 0, None)]
     assert database.execute("SELECT serial FROM certificate WHERE revoked_at > 0").fetchall() == [(2,), (3,)]

@@ -144,6 +144,24 @@ def test_the_last_places_go_to_who_came_first(network: Any) -> None:
     assert slugs(answers) == ["admitted", "admitted", "network-full"]
 
 
+def test_those_who_were_revoked_leave_their_places_to_a_group(network: Any) -> None:
+    """As many as are not taken by others, also where the revocation is decided with the group."""
+    assert network.admin("POST", "/admin/policies", {"text": {**POLICY_TEXT, "max_nodes": 3}}).status == 201
+    for number in range(3):
+        network.joined(f"pump-{number}")
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-0"}).status == 201
+    target, body = "/admin/revocations", json.dumps({"node": "pump-1"}).encode()
+    revoked, *joined = network.at_once(
+        ("POST", target, network.signed(network.keys.admin, "POST", target, body), body),
+        *(
+            ("POST", "/join", *network.join_request(network.invite(f"pump-{number}")))
+            for number in range(3, 6)
+        ),
+    )
+    assert revoked.status == 201
+    assert slugs(joined) == ["admitted", "admitted", "network-full"]
+
+
 @pytest.mark.parametrize("first", ["joins", "orders"])
 def test_joins_with_their_own_withdrawal_and_revocation(network: Any, first: str) -> None:
     """Whichever is decided first, the operator hears the truth and nobody revoked or withdrawn gets in."""

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from authority.state_files import POLICY_TEXT
 
 from gmesh.authority.auth import PresentedCertificate
 from gmesh.authority.store import nodes
@@ -124,26 +125,48 @@ def test_field_r9_test_pages(network: Any) -> None:
 
 
 def test_members_are_counted_as_they_come_and_go(network: Any) -> None:
-    """The count that max_nodes is held against is the number of rows: joined, replaced, renamed."""
+    """What max_nodes is held against is what the rows say: joined, revoked, replaced, renamed."""
 
     def counts() -> tuple[int, int]:
+        """Names given out, and those of them that are revoked."""
         got: list[Any] = []
+        rows = "SELECT count(*), count(barred_at) FROM node"
+        barred = "SELECT value FROM meta WHERE name = 'barred'"
         network.authority.store.read(
-            lambda reader: (nodes.count(reader), reader.value("SELECT count(*) FROM node"))
+            lambda reader: (nodes.count(reader), reader.value(barred), *reader.one(rows))
         ).addCallback(got.append)
-        return got[0]  # type: ignore[no-any-return]  # a list of anything
+        assert got[0][:2] == got[0][2:]
+        return got[0][:2]  # type: ignore[no-any-return]  # a list of anything
 
     member = network.joined("pump-1")
     network.joined("pump-2")
-    assert counts() == (2, 2)
+    assert counts() == (2, 0)
     for name in ("pump-1", "pump-2"):
         network.admin("POST", "/admin/revocations", {"node": name, "reason": "superseded"})
-    network.joined("pump-2")
     assert counts() == (2, 2)
+    network.joined("pump-2")
+    assert counts() == (2, 1)
     moved = network.invite("pump-3")
     moved.node, moved.noise = member.node, member.noise
     assert network.join(moved).status == 201
-    assert counts() == (2, 2)
+    assert counts() == (2, 0)
+
+
+def test_a_revoked_member_makes_room_for_another(network: Any) -> None:
+    """A fleet may replace its nodes for ever; one that comes back under its name needs room as well."""
+
+    def joins(name: str) -> str:
+        answer = network.join(network.invite(name))
+        return "admitted" if answer.status == 201 else str(answer.slug)
+
+    assert network.admin("POST", "/admin/policies", {"text": {**POLICY_TEXT, "max_nodes": 2}}).status == 201
+    assert [joins(f"pump-{number}") for number in range(3)] == ["admitted", "admitted", "network-full"]
+    for number in range(2, 5):
+        network.admin("POST", "/admin/revocations", {"node": f"pump-{number - 2}"})
+        assert joins(f"pump-{number}") == "admitted"
+        assert [joins("pump-9"), joins("pump-0")] == ["network-full", "network-full"]
+    network.admin("POST", "/admin/revocations", {"node": "pump-4"})
+    assert [joins("pump-0"), joins("pump-4")] == ["admitted", "network-full"]
 
 
 def test_numbers_applied_are_shown_at_once(network: Any) -> None:

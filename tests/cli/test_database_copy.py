@@ -55,6 +55,16 @@ def test_a_url_may_stand_in_a_private_file(tmp_path: Path) -> None:
         engine_of(f"@{file}")
 
 
+def test_an_at_sign_alone_names_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of a script was empty: what systemd gave the authority is not meant by it."""
+    (tmp_path / "database").touch(0o600)
+    (tmp_path / "database").write_text("postgresql://gmesh@db.example/gmesh\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="after @") as caught:
+        engine_of("@")
+    assert caught.value.reason == "bad-database"
+
+
 def test_a_source_that_moved_names_where_it_went(state: Path) -> None:
     """So that nobody copies what is old."""
     first, second, third = (state / name for name in ("authority.sqlite", "b.sqlite", "c.sqlite"))

@@ -27,6 +27,7 @@ __all__ = [
     "read_roles",
     "remove",
     "roles_text",
+    "room_for",
 ]
 
 _COLUMNS = "name, node_id, node_key, roles, lifetime, serial, not_after, barred_at"
@@ -78,6 +79,17 @@ def page(reader: Reader, after: str, limit: int) -> list[NodeRow]:
 def count(reader: Reader) -> int:
     """How many names are given out."""
     return reader.mark("nodes") or 0
+
+
+def room_for(reader: Reader, more: int, most: int) -> bool:
+    """Whether so many more fit under C{max_nodes}, of which those that are revoked take no part."""
+    names = count(reader)
+    return names + more <= most or names - _barred(reader) + more <= most
+
+
+def _barred(reader: Reader) -> int:
+    """How many are revoked: triggers count them (C{migrations/0018_barred_count.sql}), so it is no mark."""
+    return int(reader.value("SELECT value FROM meta WHERE name = 'barred'"))
 
 
 def put(tx: Transaction, node: NodeRow) -> None:
