@@ -13,6 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from gmesh.client.message_frames import FrameType, GivenMessage, MessageFrame, pack_text
+from gmesh.errors import SendRefused
 
 __all__ = ["Handler", "Serving"]
 
@@ -39,6 +40,8 @@ class Serving:
     def stop(self) -> None:
         """Take no more messages."""
         self._leave(self)
+        if not self.ready.called:
+            self.ready.errback(SendRefused("cancelled", "the caller gave up"))
 
     def frame(self) -> MessageFrame:
         """What asks for it."""
