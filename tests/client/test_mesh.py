@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from gmesh.client import Mesh
 from gmesh.client.mesh import MARGIN
+from gmesh.client.serving import Serving
 from gmesh.errors import SendRefused
 
 
@@ -173,6 +174,34 @@ async def test_the_daemon_comes_back(daemon: MessageDaemon, mesh: Mesh) -> None:
     later = mesh.send("here", "log", b"z")
     await daemon.start()
     assert await keyed == await later == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_comes_while_a_service_is_left(daemon: MessageDaemon, mesh: Mesh) -> None:
+    """What its handler has may still end; of the rest the senders hear at once that there is no receiver."""
+    gate: list[Deferred[None]] = []
+
+    def hold(message: Any) -> Deferred[None]:
+        serving.stop()
+        gate.append(Deferred())
+        return gate[-1]
+
+    serving = mesh.serve("log", hold)
+    await serving.ready
+    begun, *crossing = [mesh.send("here", "log", b"x", timeout=5) for _ in range(3)]
+    for sent in crossing:
+        assert (await reason_of(sent))[0] == "no-such-service"
+    gate.pop().callback(None)
+    assert await begun == b"" and not gate
+
+
+def test_what_was_read_before_the_daemon_came_back_says_nothing() -> None:
+    """The node counts its messages anew on each connection."""
+    serving = Serving(lambda serving: None, 1, "log", lambda message: None, 64)
+    serving.last = 7
+    assert serving.leaving().body == b"\0\0\0\7"
+    serving.frame()
+    assert serving.leaving().body == bytes(4)
 
 
 @pytest_twisted.ensureDeferred
