@@ -177,6 +177,21 @@ async def test_the_daemon_comes_back(daemon: MessageDaemon, mesh: Mesh) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_asked_before_the_node_has_said_welcome(daemon: MessageDaemon, mesh: Mesh) -> None:
+    """It is asked once: a service that is asked for twice would break the protocol."""
+    mesh.serve("first", lambda message: None)
+    assert mesh._connecting is not None
+    await mesh._connecting
+    assert mesh._connection is not None and not mesh._connection.welcome
+    second, left = mesh.serve("log", lambda message: None), mesh.serve("left", lambda message: None)
+    left.ready.addErrback(lambda _: None)
+    left.stop()
+    await second.ready
+    assert await mesh.nodes() and daemon.counted == []
+    assert daemon.datagrams.services.names == ["first", "log"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_comes_while_a_service_is_left(daemon: MessageDaemon, mesh: Mesh) -> None:
     """What its handler has may still end; of the rest the senders hear at once that there is no receiver."""
     gate: list[Deferred[None]] = []
