@@ -87,7 +87,8 @@ class _Link:
         self._tag = 0
         self._given: dict[int, deque[MessageFrame]] = {}
         self._answers: dict[int, deque[MessageFrame]] = {}
-        self._open: dict[int, int] = {}  # messages that are not ended, and what was served
+        self._open: dict[int, int] = {}  # messages that the program has, and what was served
+        self._last: dict[int, int] = {}  # the last message that it had of what is served
         self.lost = False
         self.wait(lambda: 0 in self._answers, time.monotonic() + MARGIN + 10.0)
 
@@ -128,7 +129,9 @@ class _Link:
     def message(self, serve: int) -> MessageFrame:
         """Wait for a message to what is served."""
         self.wait(lambda: bool(self._given[serve]), None)
-        return self._given[serve].popleft()
+        frame = self._given[serve].popleft()
+        self._open[frame.tag], self._last[serve] = serve, frame.tag
+        return frame
 
     def wait(self, ready: Callable[[], bool], until: float | None) -> None:
         """Read until it is so. @raise TimeoutError: if time is over before."""
@@ -156,7 +159,6 @@ class _Link:
         for frame in self._read():
             if frame.kind is FrameType.MESSAGE:
                 serve = int.from_bytes(frame.body[:4], "big")
-                self._open[frame.tag] = serve
                 if serve in self._given:
                     self._given[serve].append(frame)
             elif frame.kind is FrameType.WELCOME or frame.tag in self._answers:
@@ -209,11 +211,11 @@ class _Link:
         """
         Nobody asks for more of it.
 
-        A service whose messages are not all ended is served on: what the program has comes again if it dies.
+        A service of which the program has a message is served on: that comes again if it dies.
         """
         self.forget(tag)
         if tag not in self._open.values():
-            self.say(MessageFrame(FrameType.LEAVE, tag))
+            self.say(MessageFrame(FrameType.LEAVE, tag, self._last.pop(tag, 0).to_bytes(4, "big")))
 
     def close(self) -> None:
         """Hang up."""

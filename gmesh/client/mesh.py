@@ -236,11 +236,10 @@ class Mesh:
     def close(self) -> None:
         """End: what is under way fails, services are served no more."""
         self._closed = True
-        for tag in list(self._sending):
-            self._end(tag, _closed())
-        self._serving.clear()
         for watch in list(self._watching.values()):
             watch.stop()
+        self._refused(_closed())
+        self._serving.clear()
         while self._ports:
             self._ports.pop().stopListening()
         for listening in list(self._listening):
@@ -359,7 +358,7 @@ class Mesh:
     def leave(self, serving: Serving) -> None:
         """As L{Serving.stop}."""
         if self._serving.pop(serving.tag, None) is not None and self._connection is not None:
-            self._connection.write(MessageFrame(FrameType.LEAVE, serving.tag))
+            self._connection.write(serving.leaving())
 
     def _watch_no_more(self, watch: ServiceWatch) -> None:
         for tag in [tag for tag, each in self._watching.items() if each is watch]:
@@ -474,6 +473,7 @@ class Mesh:
         serving, connection = self._serving.get(message.serve), self._connection
         if serving is None or connection is None:
             return
+        serving.last = tag
         try:
             result = serving.handler(message)
             if result is None or type(result) is bytes or not isinstance(result, Awaitable):

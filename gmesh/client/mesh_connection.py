@@ -105,13 +105,17 @@ class MeshConnection(Protocol):
             self.transport.abortConnection()
 
     def write(self, frame: MessageFrame) -> None:
-        """Say something to the daemon. @raise FrameRefused: if it is too long."""
+        """
+        Say something to the daemon.  Before its WELCOME nothing is: who is called then says all there is.
+
+        @raise FrameRefused: if it is too long.
+        """
         self.put(frame.encode())
 
     def put(self, octets: bytes) -> None:
         """The same, written already; what is said while frames are read leaves when they all were."""
         gathered = self._gathered
-        if self._over:
+        if self._over or not self.welcome:
             return
         if gathered is None:
             self.transport.write(octets)

@@ -58,7 +58,8 @@ class FrameType(IntEnum):
      - SEND: C{u32 timeout in ms | text node | text service | text key | data}
      - CANCEL: nothing; the program waits no more for its SEND
      - SERVE: C{u16 concurrent | text service}; its tag names the service in MESSAGE
-     - LEAVE: nothing; no more messages for that SERVE, or answers to that WATCH
+     - LEAVE: nothing, or C{u32 tag of the last MESSAGE read}, and the node takes back what came after it; no
+       more messages for that SERVE, or answers to that WATCH
      - DONE: what is given back; ended with the MESSAGE of that tag
      - REFUSE: why, UTF-8; the MESSAGE of that tag is refused
      - ASK: C{nodes} or C{services}

@@ -13,6 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from gmesh.client.message_frames import FrameType, GivenMessage, MessageFrame, pack_text
+from gmesh.errors import SendRefused
 
 __all__ = ["Handler", "Serving"]
 
@@ -24,7 +25,12 @@ come of it go back to the sender.  What is raised refuses it, a L{GmeshError} wi
 
 
 class Serving:
-    """A service that is served until L{stop}. @ivar ready: Deferred that fires once it is, or fails."""
+    """
+    A service that is served until L{stop}.
+
+    @ivar ready: Deferred that fires once it is, or fails.
+    @ivar last: the tag of the message that was read last.
+    """
 
     def __init__(
         self, leave: Callable[[Serving], object], tag: int, service: str, handler: Handler, concurrency: int
@@ -35,12 +41,20 @@ class Serving:
         self.handler = handler
         self.concurrency = concurrency
         self.ready: Deferred[None] = Deferred()
+        self.last = 0
 
     def stop(self) -> None:
-        """Take no more messages."""
+        """Take no more messages: what the handler has not been given is another receiver's, or is refused."""
         self._leave(self)
+        if not self.ready.called:
+            self.ready.errback(SendRefused("cancelled", "the caller gave up"))
 
     def frame(self) -> MessageFrame:
-        """What asks for it."""
+        """What asks for it, of a node that has given it nothing."""
+        self.last = 0
         body = self.concurrency.to_bytes(2, "big") + pack_text(self.service)
         return MessageFrame(FrameType.SERVE, self.tag, body)
+
+    def leaving(self) -> MessageFrame:
+        """What ends it."""
+        return MessageFrame(FrameType.LEAVE, self.tag, self.last.to_bytes(4, "big"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -59,12 +59,14 @@ class Registration:
         self.taker = taker
         self.changed = changed
 
-    def unregister(self) -> None:
+    def unregister(self, unread: Sequence[Delivery] = ()) -> None:
         """
         Take no more; what it is busy with it may still end. Queued messages are refused if it is the last
         receiver. May be called twice.
+
+        @param unread: of what it is busy with, what it has never seen: queued again.
         """
-        self._services.remove(self)
+        self._services.remove(self, unread)
 
     def gone(self) -> None:
         """
@@ -158,17 +160,23 @@ class Services:
         self._drain(place)
         return Registration(self, service, taker, changed)
 
-    def remove(self, registration: Registration) -> None:
+    def remove(self, registration: Registration, unread: Sequence[Delivery] = ()) -> None:
         """End a registration; if it was the last one, messages queued for the service are refused."""
         place = self._places.get(registration.service)
         if place is None or registration.taker not in place.takers:
             return
         place.takers.remove(registration.taker)
+        for delivery in reversed(unread):
+            del registration.taker.pending[delivery]
+            delivery.hands -= 1
+            place.wait(delivery, first=True)
         if not place.takers:
             del self._places[registration.service]
         registration.changed()
         if not place.takers:
             self._refuse_waiting(place, Outcome.NO_SUCH_SERVICE)
+        elif unread:
+            self._drain(place)
 
     def gone(self, registration: Registration) -> None:
         """End a registration whose program may come back."""

@@ -28,6 +28,7 @@ from gmesh.mesh.limits import DIAL_DEADLINE, DIALS_AT_ONCE
 from gmesh.mesh.noise import DialObserver
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.spaced_log import SpacedLog
+from gmesh.mesh.timers import cancel_calls
 from gmesh.mesh.ways import Ways
 from gmesh.trust.address_scope import Scope, ShunnedHosts
 
@@ -130,8 +131,7 @@ class DialTarget:
 
     def cancel(self) -> None:
         """Forget the timer."""
-        if self.timer is not None and self.timer.active():
-            self.timer.cancel()
+        cancel_calls(self.timer)
         self.timer = None
 
 
@@ -289,8 +289,7 @@ class Dials:
 
     def _settle(self, dial: Dial) -> None:
         dial.pending = None
-        if dial.timer is not None and dial.timer.active():
-            dial.timer.cancel()
+        cancel_calls(dial.timer)
         dial.timer = None
 
     def _release(self, dial: Dial) -> None:

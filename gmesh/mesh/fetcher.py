@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from gmesh.mesh.limits import ASK_AGAIN, ASK_ELSEWHERE, ASK_STALL, MAX_WANTED, TICK
+from gmesh.mesh.timers import cancel_calls
 
 __all__ = ["Asked", "Fetcher"]
 
@@ -165,9 +166,7 @@ class Fetcher(Generic[K]):
         self._asked.leave(self)
 
     def _cancel(self) -> None:
-        for call in (self._timer, self._pump):
-            if call is not None and call.active():
-                call.cancel()
+        cancel_calls(self._timer, self._pump)
         self._timer = self._pump = None
 
     def _stalled(self) -> None:

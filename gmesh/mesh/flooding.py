@@ -17,6 +17,7 @@ from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.plumtree import Spreader, is_stub
+from gmesh.mesh.timers import cancel_calls
 from gmesh.routing.database import Offer, OfferOutcome
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.limits import BUCKET_SIZE
@@ -92,7 +93,7 @@ class Flooding:
         """Sign and spread what is due of our own record, now or at its time."""
         if not self._started or self._stopped:
             return
-        _cancel(self._own_call)
+        cancel_calls(self._own_call)
         self._own_call = None
         now = self._clock.seconds()
         due = self._engine.next_due()
@@ -110,8 +111,7 @@ class Flooding:
         """Send nothing more."""
         self._stopped = True
         self._out.stop()
-        _cancel(self._own_call)
-        _cancel(self._retry_call)
+        cancel_calls(self._own_call, self._retry_call)
         self._own_call = self._retry_call = None
 
     def forget(self, handle: bytes) -> None:
@@ -217,7 +217,7 @@ class Flooding:
         due = self._waiting.next_due()
         if due is None or self._stopped:
             return
-        _cancel(self._retry_call)
+        cancel_calls(self._retry_call)
         self._retry_call = self._clock.callLater(max(0.0, due - self._clock.seconds()) + TICK, self._retry)
 
     def _retry(self) -> None:
@@ -273,8 +273,3 @@ class Flooding:
     def path_answered(self, neighbour: Neighbour, reply: PathReply) -> None:
         """PATH_REP: a node that keeps a table asks for no path."""
         self._counters.count("path-unasked")
-
-
-def _cancel(call: IDelayedCall | None) -> None:
-    if call is not None and call.active():
-        call.cancel()

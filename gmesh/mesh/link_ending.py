@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from gmesh.interfaces import ISecureTransport
 from gmesh.mesh.egress import Egress
 from gmesh.mesh.limits import DRAIN_DEADLINE, PARTING_DEADLINE
+from gmesh.mesh.timers import cancel_calls
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.messages import Close, CloseReason
 
@@ -59,8 +60,7 @@ class Ending:
 
     def ended(self) -> None:
         """The connection is gone: nothing is left to do."""
-        if self._last_call is not None and self._last_call.active():
-            self._last_call.cancel()
+        cancel_calls(self._last_call)
         self._last_call = None
 
     def _close_said(self) -> None:

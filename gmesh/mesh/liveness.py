@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from gmesh.mesh.egress import Egress
 from gmesh.mesh.limits import BLOCKED_DEADLINE, RTT_REFRESH, RTT_WEIGHT, KeepaliveProfile
+from gmesh.mesh.timers import cancel_calls
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import FRAME_HEADER
@@ -188,8 +189,7 @@ class LinkTimers:
         self._cancel()
 
     def _cancel(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel_calls(self._timer)
         self._timer = None
 
     def _ring(self) -> None:

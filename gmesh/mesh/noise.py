@@ -34,6 +34,7 @@ from gmesh.mesh.hop_sessions import HopSessions
 from gmesh.mesh.limits import DRAIN_DEADLINE, HANDSHAKE_DEADLINE, PARTING_DEADLINE
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.sockets import carried_by, display_address, keep_unsent, read_much, tune_socket
+from gmesh.mesh.timers import cancel_calls
 from gmesh.wire.handshake import HandshakePayload, decode_genesis_version, encode_genesis_version
 from gmesh.wire.limits import INITIATOR_READS, RESPONDER_READS
 from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, read_preamble
@@ -431,8 +432,7 @@ class NoiseProtocol(Protocol):
             self._give_up(TIMED_OUT)
 
     def _cancel_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel_calls(self._timer)
         self._timer = None
 
 

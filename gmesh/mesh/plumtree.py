@@ -31,6 +31,7 @@ from gmesh.mesh.limits import (
 )
 from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours
+from gmesh.mesh.timers import cancel_calls
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.limits import MAX_NODES, MAX_SEQUENCE
 from gmesh.routing.record import RecordFlag
@@ -61,9 +62,7 @@ class Spreader:
     def stop(self) -> None:
         """Send nothing more."""
         self._stopped = True
-        for call in (self._flush_call, self._name_call):
-            if call is not None and call.active():
-                call.cancel()
+        cancel_calls(self._flush_call, self._name_call)
         self._flush_call = self._name_call = None
 
     def spread(self, key: Key, data: bytes, but: Neighbour | None = None) -> None:

@@ -26,6 +26,7 @@ from gmesh.mesh.limits import (
 from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
+from gmesh.mesh.timers import cancel_calls
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.limits import MAX_FUTURE
 from gmesh.wire.messages import CloseReason
@@ -86,8 +87,7 @@ class RouteUpdates(NeighbourObserver):
         """Cancel every timer."""
         self._running = False
         self._flooding.stop()
-        for call in (self._tick_call, *self._replaced.values()):
-            _cancel(call)
+        cancel_calls(self._tick_call, *self._replaced.values())
         self._tick_call = None
         self._replaced.clear()
 
@@ -95,7 +95,7 @@ class RouteUpdates(NeighbourObserver):
 
     def link_up(self, neighbour: Neighbour) -> None:
         """A link exists for routing: our record says so."""
-        _cancel(self._replaced.pop(neighbour.handle, None))
+        cancel_calls(self._replaced.pop(neighbour.handle, None))
         self._engine.link_up(neighbour.handle, neighbour.metric.cost, self._clock.seconds())
         self._flooding.originate()
 
@@ -118,7 +118,7 @@ class RouteUpdates(NeighbourObserver):
         self._flooding.originate()
 
     def _lost(self, handle: bytes) -> None:
-        _cancel(self._replaced.pop(handle, None))
+        cancel_calls(self._replaced.pop(handle, None))
         self._engine.link_down(handle, self._clock.seconds())
         self._flooding.originate()
 
@@ -191,8 +191,3 @@ class RouteUpdates(NeighbourObserver):
             self._engine.originator.sign_again(now)
             for _ in self._neighbours:
                 self._flooding.resync()
-
-
-def _cancel(call: IDelayedCall | None) -> None:
-    if call is not None and call.active():
-        call.cancel()

@@ -33,6 +33,7 @@ from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.plumtree import Spreader
+from gmesh.mesh.timers import cancel_calls
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.record import peek
 from gmesh.routing.store import Key
@@ -182,8 +183,7 @@ class PathSeeker:
 
     def _next(self, question: _Question) -> None:
         """Ask the next neighbour."""
-        if question.timer is not None and question.timer.active():
-            question.timer.cancel()
+        cancel_calls(question.timer)
         if not question.left:
             self._counters.count("path-not-found")
             self._end(question)
@@ -209,8 +209,7 @@ class PathSeeker:
 
     def _end(self, question: _Question) -> None:
         """Answered, or given up."""
-        if question.timer is not None and question.timer.active():
-            question.timer.cancel()
+        cancel_calls(question.timer)
         del self._questions[question.destination, question.name]
         waiting, question.waiting = question.waiting, []
         for deferred in waiting:

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.errors import CarrierRefused
+from gmesh.mesh.timers import cancel_calls
 
 __all__ = ["STAGGER", "Experience", "Ways"]
 
@@ -149,6 +150,5 @@ class _Race:
             self.result.errback(self._all_failed())
 
     def _stop_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel_calls(self._timer)
         self._timer = None

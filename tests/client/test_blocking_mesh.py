@@ -18,7 +18,7 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from gmesh.client import BlockingMesh, ServiceEvent
+from gmesh.client import BlockingMesh, Mesh, ServiceEvent
 from gmesh.client.message_frames import FrameType, GivenMessage, MessageFrame, MessageFrameReader
 from gmesh.errors import SendRefused
 
@@ -127,6 +127,30 @@ async def test_a_daemon_that_restarts(daemon: MessageDaemon, caplog: pytest.LogC
         "no connection to the node: the node's daemon hung up",
         "connected to the node again",
     ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_receiver_has_not_read_when_it_stops(daemon: MessageDaemon) -> None:
+    """Its senders hear at once that there is no receiver any more, and the service is free."""
+
+    def serve() -> None:
+        for message in receiving.receive("log", concurrency=3):
+            receiving.nodes()  # what the node gives meanwhile has come
+            message.done()
+            break
+        receiving.nodes()
+
+    receiving, sending = await deferToThread(BlockingMesh, daemon.path), Mesh(daemon.path)
+    serving = deferToThread(serve)
+    await until(lambda: "log" in daemon.datagrams.services.names)
+    first, *others = [sending.send("here", "log", b"x", timeout=5) for _ in range(3)]
+    await serving
+    assert await first == b"" and daemon.datagrams.services.names == []
+    for sent in others:
+        with pytest.raises(SendRefused, match="no-such-service"):
+            await sent
+    receiving.close()
+    sending.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from gmesh.client import Mesh
 from gmesh.client.mesh import MARGIN
+from gmesh.client.serving import Serving
 from gmesh.errors import SendRefused
 
 
@@ -176,6 +177,49 @@ async def test_the_daemon_comes_back(daemon: MessageDaemon, mesh: Mesh) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_asked_before_the_node_has_said_welcome(daemon: MessageDaemon, mesh: Mesh) -> None:
+    """It is asked once: a service that is asked for twice would break the protocol."""
+    mesh.serve("first", lambda message: None)
+    assert mesh._connecting is not None
+    await mesh._connecting
+    assert mesh._connection is not None and not mesh._connection.welcome
+    second, left = mesh.serve("log", lambda message: None), mesh.serve("left", lambda message: None)
+    left.ready.addErrback(lambda _: None)
+    left.stop()
+    await second.ready
+    assert await mesh.nodes() and daemon.counted == []
+    assert daemon.datagrams.services.names == ["first", "log"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_comes_while_a_service_is_left(daemon: MessageDaemon, mesh: Mesh) -> None:
+    """What its handler has may still end; of the rest the senders hear at once that there is no receiver."""
+    gate: list[Deferred[None]] = []
+
+    def hold(message: Any) -> Deferred[None]:
+        serving.stop()
+        gate.append(Deferred())
+        return gate[-1]
+
+    serving = mesh.serve("log", hold)
+    await serving.ready
+    begun, *crossing = [mesh.send("here", "log", b"x", timeout=5) for _ in range(3)]
+    for sent in crossing:
+        assert (await reason_of(sent))[0] == "no-such-service"
+    gate.pop().callback(None)
+    assert await begun == b"" and not gate
+
+
+def test_what_was_read_before_the_daemon_came_back_says_nothing() -> None:
+    """The node counts its messages anew on each connection."""
+    serving = Serving(lambda serving: None, 1, "log", lambda message: None, 64)
+    serving.last = 7
+    assert serving.leaving().body == b"\0\0\0\7"
+    serving.frame()
+    assert serving.leaving().body == bytes(4)
+
+
+@pytest_twisted.ensureDeferred
 async def test_cancelled_and_late(daemon: MessageDaemon, mesh: Mesh) -> None:
     """The node hears of the first; the time allowed holds with a node and without one."""
     served = mesh.serve("log", lambda message: Deferred())
@@ -210,6 +254,19 @@ async def test_what_was_closed_answers_at_once(mesh: Mesh) -> None:
             await asked
     with pytest.raises(SendRefused, match="closed"):
         await anext(watch)
+
+
+def test_a_service_that_waits_for_a_daemon_ends_with_the_connection() -> None:
+    """Whoever waits until it is served hears what others hear who wait; so does who stops before."""
+    mesh, told = Mesh(Nowhere(), MemoryReactorClock()), list[Any]()
+    left = mesh.serve("log", lambda message: None)
+    for waiting in (left.ready, mesh.serve("log", lambda message: None).ready, mesh.send("b", "log", b"x")):
+        waiting.addErrback(told.append)
+    left.stop()
+    assert [failure.value.reason for failure in told] == ["cancelled"]
+    mesh.close()
+    assert [failure.value.reason for failure in told] == ["cancelled", "stopped", "stopped"]
+    assert told[1].value.detail == told[2].value.detail
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -136,6 +136,29 @@ def test_a_key_for_which_another_call_waits_is_handed_over(
     assert outcomes[0] == "cancelled" and len(outcomes) == 3
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_word_that_is_lost_lets_nobody_wait(
+    fabric: Any, outcomes: Outcomes, busy: Busy, again: bool
+) -> None:
+    """It is said once: the message is handed over, also for a call that sends it again, and forgotten."""
+    given_up = send(fabric, outcomes, b"keyed", timeout=100, key="k")
+    fabric.decide = lambda kind, header, frame: ()
+    given_up.cancel()
+    assert outcomes == ["cancelled"]
+    fabric.run(0.1)
+    fabric.decide = lambda kind, header, frame: (DELAY,)
+    if again:
+        send(fabric, outcomes, b"keyed", key="k")
+    busy.done()
+    fabric.run(0.5)
+    assert busy.got == [b"first", b"keyed"]
+    busy.done()
+    fabric.run(2.0)
+    assert len(outcomes) == 2 + again and outcomes.count("cancelled") == 1
+    assert fabric.bob.associations.get(fabric.alice.handle).receiver.idle
+    assert len(fabric.alice.associations.get(fabric.bob.handle).reliable) == 0
+
+
 def test_a_key_that_was_given_up_is_new(fabric: Any, outcomes: Outcomes, busy: Busy) -> None:
     """Nobody has seen it."""
     send(fabric, outcomes, b"keyed", key="k").cancel()

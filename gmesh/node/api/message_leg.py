@@ -35,7 +35,7 @@ from gmesh.client.write_now import write_now
 from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.limits import MAX_DATAGRAM, MAX_RELIABLE_BYTES, MAX_RELIABLE_MESSAGES
 from gmesh.endtoend.reliable_queue import Delivered
-from gmesh.endtoend.service_queue import Delivery
+from gmesh.endtoend.service_queue import Delivery, Taker
 from gmesh.endtoend.services import Registration, is_reserved
 from gmesh.errors import FrameRefused, GmeshError, RequestRefused, SendRefused
 from gmesh.node.api.service_watches import Follow, ServiceFeed, ServiceWatches
@@ -328,10 +328,20 @@ class MessageLeg(Protocol):
         self.services.pop(tag, None)
         registration = self._serving.pop(tag, None)
         if registration is not None:
-            registration.unregister()
+            registration.unregister(self._take_back(registration.taker, body))
             self._left = [each for each in (*self._left, registration) if each.taker.pending]
         else:
             self._watches.end(tag)
+
+    def _take_back(self, taker: Taker, last: bytes) -> list[Delivery]:
+        """What was given after the last message that the program has read, if it says which that was."""
+        after = int.from_bytes(last[:4], "big") + 1
+        unread = [
+            number
+            for number, delivery in self._given.items()
+            if last and delivery in taker.pending and (number - after) & 0xFFFFFFFF < 2**31
+        ]
+        return [self._given.pop(number) for number in unread]
 
     def _done(self, tag: int, body: bytes) -> None:
         given = self._given.pop(tag, None)

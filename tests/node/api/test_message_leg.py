@@ -235,6 +235,38 @@ def test_what_a_program_had_when_it_left_and_died_comes_again() -> None:
     assert sorted(told) == [["delivered"], ["receiver-gone"]]
 
 
+@pytest.mark.parametrize("wrapped", [0, 2**32 - 2])
+def test_what_crosses_a_leave_is_taken_back(wrapped: int) -> None:
+    """The program says what it read last: what follows is another's, as if it was new, or is refused."""
+    first, second = Program(), Program()
+    second.leg._node = first.leg._node
+    first.leg._number = wrapped
+    first.say(F.SERVE, 1, serve(concurrent=3))
+    told = [first.give() for _ in range(3)]
+    read, *unread = [frame.tag for frame in first.heard() if frame.kind is F.MESSAGE]
+    second.say(F.SERVE, 1, serve(concurrent=1))
+    second.heard()
+    first.say(F.LEAVE, 1, read.to_bytes(4, "big"))
+    (again,) = second.heard()
+    assert not GivenMessage.decode(again.body).redelivered
+    for tag in (*unread, read):
+        first.say(F.DONE, tag)
+    assert told == [["delivered"], [], []]
+    second.say(F.LEAVE, 1, (0).to_bytes(4, "big"))
+    assert told == [["delivered"], ["no-such-service"], ["no-such-service"]]
+
+
+def test_what_is_not_said_to_be_unread_may_still_be_ended() -> None:
+    """By a program that ends whatever comes after it has left."""
+    program = Program()
+    program.say(F.SERVE, 1, serve())
+    told = program.give()
+    program.say(F.LEAVE, 1)
+    assert told == []
+    program.say(F.DONE, program.heard()[-1].tag)
+    assert told == ["delivered"]
+
+
 def test_a_program_that_may_not_go_on_is_let_go() -> None:
     """What it sent and what it serves ends with its connection; what it still says counts for nothing."""
     program = Program()
