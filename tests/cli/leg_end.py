@@ -74,8 +74,11 @@ class LegEnd:
                 self._say(F.FAILED, frame.tag, failed_body(*self.refusal))
         elif frame.kind is F.SERVE:
             self.served.append(frame.body)
-            self._say(F.SERVING, frame.tag)
-            for number, message in enumerate(self.messages):
-                self._say(F.MESSAGE, 100 + number, frame.tag.to_bytes(4, "big") + message.encode()[4:])
+            given = [
+                MessageFrame(F.MESSAGE, 100 + number, frame.tag.to_bytes(4, "big") + message.encode()[4:])
+                for number, message in enumerate(self.messages)
+            ]
+            # At once, for who has had enough of them hangs up.
+            self._write(b"".join(each.encode() for each in (MessageFrame(F.SERVING, frame.tag, b""), *given)))
         elif frame.kind in (F.DONE, F.REFUSE):
             self.ended.append((frame.kind, frame.tag))

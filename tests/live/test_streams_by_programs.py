@@ -359,12 +359,15 @@ def test_bench_measures_both_ways_and_only_one_run_at_a_time(row: Row) -> None:
     told = row.run(*gmesh(row.state("a"), "bench", "c", "--seconds", "0.5"))
     assert told.returncode == 0
     assert re.search(rb"^to c: +\d+\.\d MB/s", told.stdout, re.M)
-    first = subprocess.Popen(gmesh(row.state("a"), "bench", "c", "--seconds", "60"), stdout=subprocess.PIPE)
-    row.mesh.wait(lambda: row.mesh["a"].ask("GET", "/v1/streams") != [])
-    second = row.run(*gmesh(row.state("a"), "bench", "c", "--seconds", "1"))
+    row.mesh.wait(lambda: row.mesh["a"].ask("GET", "/v1/streams") == [])
+    with subprocess.Popen(
+        gmesh(row.state("a"), "bench", "c", "--seconds", "60"), stdout=subprocess.PIPE
+    ) as first:
+        row.mesh.wait(lambda: row.mesh["a"].ask("GET", "/v1/streams") != [])
+        second = row.run(*gmesh(row.state("a"), "bench", "c", "--seconds", "1"))
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=DEADLINE)
     assert (second.returncode, b"busy" in second.stderr) == (1, True)
-    first.send_signal(signal.SIGINT)
-    first.communicate(timeout=DEADLINE)
     assert first.returncode == 130
 
 
