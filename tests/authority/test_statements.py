@@ -12,7 +12,7 @@ from typing import Any
 from authority.admitting import Admitting
 from authority.database import statements
 from authority.network import Network
-from authority.state_files import DAY
+from authority.state_files import DAY, POLICY_TEXT
 from authority.test_approvals import PUMP, REVOKE, require, second_administrator
 from authority.test_commands import Operator, beat, receipt, since
 from authority.test_history import shows, status_of
@@ -102,6 +102,9 @@ def members_come_and_go(network: Network) -> None:
     moved.node, moved.noise = group[1].node, network.keys.noise()
     assert network.join(moved).status == 201
     assert shows(network, moved, status_of(network)).status == 200
+    assert network.admin("POST", "/admin/policies", {"text": {**POLICY_TEXT, "max_nodes": 1}}).status == 201
+    assert network.join(network.invite("one-too-many")).slug == "network-full"
+    assert network.admin("POST", "/admin/policies", {"text": POLICY_TEXT}).status == 201
     network.clock.advance(limits.PRESENCE_FLUSH_SECONDS + 5)
 
 
