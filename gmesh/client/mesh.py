@@ -236,10 +236,11 @@ class Mesh:
     def close(self) -> None:
         """End: what is under way fails, services are served no more."""
         self._closed = True
+        for tag in list(self._sending):
+            self._end(tag, _closed())
+        self._serving.clear()
         for watch in list(self._watching.values()):
             watch.stop()
-        self._refused(_closed())
-        self._serving.clear()
         while self._ports:
             self._ports.pop().stopListening()
         for listening in list(self._listening):

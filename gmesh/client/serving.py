@@ -13,7 +13,6 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from gmesh.client.message_frames import FrameType, GivenMessage, MessageFrame, pack_text
-from gmesh.errors import SendRefused
 
 __all__ = ["Handler", "Serving"]
 
@@ -46,8 +45,6 @@ class Serving:
     def stop(self) -> None:
         """Take no more messages: what the handler has not been given is another receiver's, or is refused."""
         self._leave(self)
-        if not self.ready.called:
-            self.ready.errback(SendRefused("cancelled", "the caller gave up"))
 
     def frame(self) -> MessageFrame:
         """What asks for it, of a node that has given it nothing."""

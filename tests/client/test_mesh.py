@@ -256,19 +256,6 @@ async def test_what_was_closed_answers_at_once(mesh: Mesh) -> None:
         await anext(watch)
 
 
-def test_a_service_that_waits_for_a_daemon_ends_with_the_connection() -> None:
-    """Whoever waits until it is served hears what others hear who wait; so does who stops before."""
-    mesh, told = Mesh(Nowhere(), MemoryReactorClock()), list[Any]()
-    left = mesh.serve("log", lambda message: None)
-    for waiting in (left.ready, mesh.serve("log", lambda message: None).ready, mesh.send("b", "log", b"x")):
-        waiting.addErrback(told.append)
-    left.stop()
-    assert [failure.value.reason for failure in told] == ["cancelled"]
-    mesh.close()
-    assert [failure.value.reason for failure in told] == ["cancelled", "stopped", "stopped"]
-    assert told[1].value.detail == told[2].value.detail
-
-
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_listen_that_waits_for_a_daemon_ends_with_the_connection(tmp_path: Path, when: str) -> None:
     """Nothing asks for its streams when the daemon comes: not that either which is begun later."""
