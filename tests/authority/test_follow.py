@@ -308,10 +308,7 @@ def test_p14_it_is_made_in_time_also_right_after_a_status(
     two.advance(5)
     monkeypatch.setattr(two.two.authority.follower, "_random", lambda: 1.0)
     monkeypatch.setattr(two.one.authority.publisher.crl_maker, "make", Deferred)
-    body = json.dumps({"node": "pump-1"}).encode()
-    headers = two.one.signed(two.one.keys.admin, "POST", "/admin/revocations", body)
-    two.one.begin("POST", "/admin/revocations", headers, body)
-    two.one.treq.flush()
+    begin_to_revoke(two.one)
     before = shown(two.two).body.crl.number
     for tenth in range(1, 30):
         two.two.clock.advance(0.1)
