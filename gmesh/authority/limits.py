@@ -69,7 +69,7 @@ COMMANDS_PAGE = 32  # of 16 KiB at most
 PAGE_ROWS_MAX = 500
 
 # Several daemons of one database.
-FOLLOW_SECONDS = 0.35  # between two looks for what others did
+FOLLOW_SECONDS = 0.25  # between two looks for what others did
 FOLLOW_ROWS = 5000  # of the audit in one look, so that it takes no long time
 LOOK_SECONDS = 1  # that a document waits for a look; then it is served as it is held
 FOLLOW_STALE_SECONDS = 5  # without a look that was taken over whole, until clients are sent elsewhere
