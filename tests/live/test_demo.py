@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -135,12 +135,12 @@ def test_keep(demo: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> Non
 
 
 def _page(expose: str, opened: str) -> str:
-    """What the second command prints while the first runs, which says when it does."""
+    """What the second command prints while the first runs: two programs, which both say when they serve."""
     gmesh = f'gmesh() {{ {sys.executable} -m gmesh.cli.main "$@"; }}; '
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         ["bash", "-c", f"{gmesh}{expose} wait"],
-        env=environment,
+        env={**environment, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -148,17 +148,28 @@ def _page(expose: str, opened: str) -> str:
     ) as serving:
         try:
             assert serving.stdout is not None
-            assert any(line.startswith("exposing ") for line in serving.stdout)
-            return subprocess.run(
+            _await_lines(serving.stdout, "Serving HTTP ", "exposing ")
+            page = subprocess.run(
                 ["bash", "-c", gmesh + opened],
                 env=environment,
                 capture_output=True,
                 text=True,
                 timeout=DEADLINE,
-                check=True,
-            ).stdout
+            )
+            assert page.returncode == 0, page.stderr
+            return page.stdout
         finally:
             os.killpg(serving.pid, signal.SIGTERM)
+
+
+def _await_lines(output: Iterable[str], *beginnings: str) -> None:
+    """Read until a line with each of these beginnings has come, in any order."""
+    missing = set(beginnings)
+    for line in output:
+        missing -= {beginning for beginning in missing if line.startswith(beginning)}
+        if not missing:
+            return
+    raise AssertionError(f"ended before it said: {missing}")
 
 
 def _wait_for_end(pid: int, seconds: float = 60.0) -> None:
