@@ -99,6 +99,8 @@ def sshd(directory: Path, more: str = "") -> Iterator[tuple[int, Path]]:
     @return: its port, and the file of the key.
     """
     server, port = needs("sshd"), free_port()
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # as the service of Debian's package makes it
     directory.mkdir()
     for name in ("host", "user"):
         keygen = [needs("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)]
