@@ -270,7 +270,8 @@ class Follower:
         if found.genesis > held.genesis:
             with _reading("genesis", unread):
                 chain = self._read_chain(reader)
-                trouble = self._keep(chain) or trouble
+                self._directory.take_genesis(chain)
+        trouble = self._keep_genesis() or trouble
         policy = documents.newest_policy(reader) if found.policy > held.policy else None
         crl = documents.newest_crl(reader) if found.crl > held.crl else None
         status = documents.newest_status(reader) if found.status > held.status else None
@@ -290,12 +291,12 @@ class Follower:
         verify_genesis_chain(chain, self._directory.network_id, int(self._wall()))
         return chain
 
-    def _keep(self, chain: list[Document[Genesis]]) -> StoreError | None:
-        self._directory.take_genesis(chain)
+    def _keep_genesis(self) -> StoreError | None:
+        """What could not be written is told, and tried again with the next look."""
         try:
             self._directory.keep_genesis()
-        except OSError as error:
-            return StoreError("unwritable", f"genesis.json cannot be written: {error.strerror}")
+        except StoreError as error:
+            return error
         return None
 
     # In the reactor's.
@@ -353,7 +354,7 @@ class Follower:
 
     def _failed(self, failure: Failure) -> None:
         if self._store.told(failure.value):
-            self.up = False
+            self.up, self._silent_since, self._said_away = False, None, False  # its lines say enough
         else:
             self._away(failure.getErrorMessage())
 

@@ -415,6 +415,22 @@ def test_a_genesis_that_one_took_is_served_and_kept_by_the_other(two: Two) -> No
     assert two.two.authority.issuer.genesis.body.version == 2
 
 
+def test_a_genesis_that_could_not_be_written_is_written_when_it_can_be(two: Two, logged: list[str]) -> None:
+    """One line says so meanwhile, and it is served all the same."""
+    second = successor(two.one, two.one.keys.root)
+    path = two.two.path / "genesis.json"
+    path.unlink()
+    path.mkdir()
+    assert two.one.admin("POST", "/admin/genesis", {"genesis": second.as_dict()}).status == 201
+    for _ in range(8):
+        two.two.clock.advance(0.25)
+    assert two.two.ask("GET", "/genesis/2").body == second.encode()
+    assert len([line for line in logged if "genesis.json" in line]) == 1, logged
+    path.rmdir()
+    two.advance(SOON)
+    assert path.read_bytes() == second.encode()
+
+
 def lines(network: Network) -> list[bytes]:
     return (network.path / "audit.jsonl").read_bytes().splitlines()
 
