@@ -257,6 +257,24 @@ def test_what_is_queued_is_decided_at_once_when_the_database_answers(behind: Beh
     assert [answer.status for (answer,) in answers] == [201, 201]
 
 
+def test_one_line_says_that_it_is_back_also_where_it_was_silent_first(
+    behind: Behind, logged: list[str]
+) -> None:
+    """Looks were not answered, and then the connection was cut."""
+    reader: Any = behind.authority.store._reader
+    at_once, reader.threadpool = reader.threadpool, HeldThreads()
+    behind.advance(3 * limits.FOLLOW_STALE_SECONDS)
+    assert sum("the database is away" in line for line in logged) == 1, logged
+    behind.proxy.go()
+    reader.threadpool.go()
+    reader.threadpool = at_once
+    behind.advance(1)
+    behind.proxy.plan = ""
+    behind.advance(12)
+    back = [line for line in logged if "answers again" in line or "is back" in line]
+    assert len(back) == 1, logged
+
+
 def test_who_waits_for_a_connection_has_no_wrong_clock_for_that(behind: Behind) -> None:
     """The time is read when the connection is there."""
     writer: Any = behind.authority.store._writer
