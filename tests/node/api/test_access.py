@@ -127,9 +127,11 @@ try:
 except PermissionError:
     print(json.dumps(["no entry", None]))
     sys.exit()
-connection.request(method, target, body)
+other = connection.sock.dup()
+connection.request(method, target, body, {"Connection": "close"})
 answer = connection.getresponse()
 print(json.dumps([answer.status, json.loads(answer.read())]))
+other.recv(1)
 """
 
 SEND = json.dumps({"node": "c", "service": "log", "data": ""})
@@ -164,7 +166,7 @@ async def served(gate: AccessControl) -> AsyncIterator[str]:
 
 
 async def asked(path: str, uid: int | None, groups: list[int], method: str, target: str, body: Any) -> Any:
-    """What a process of this user with these groups is answered."""
+    """What a process of this user with these groups is answered; it ends when the daemon has hung up."""
     arguments = json.dumps([path, uid, groups, method, target, body])
     command = [sys.executable, "-c", ASK, arguments]
     run = await deferToThread(
