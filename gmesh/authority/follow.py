@@ -271,7 +271,7 @@ class Follower:
             with _reading("genesis", unread):
                 chain = self._read_chain(reader)
                 self._directory.take_genesis(chain)
-        trouble = self._keep_genesis() or trouble
+        unkept = self._keep_genesis()
         policy = documents.newest_policy(reader) if found.policy > held.policy else None
         crl = documents.newest_crl(reader) if found.crl > held.crl else None
         status = documents.newest_status(reader) if found.status > held.status else None
@@ -282,7 +282,7 @@ class Follower:
                 _read("policy", policy, Policy, unread),
                 _read("CRL", crl, Crl, unread),
                 _read("status", status, Status, unread),
-                trouble,
+                trouble or unkept,
                 tuple(unread),
             )
 

@@ -495,6 +495,21 @@ def test_p28_a_database_with_another_audit_is_reported_by_every_replica(
         assert each.ask("GET", "/status").status == 200
 
 
+def test_p28_it_is_reported_also_where_a_file_cannot_be_written(two: Two, logged: list[str]) -> None:
+    """What is wrong with the database counts for more."""
+    path = two.two.path / "genesis.json"
+    path.unlink()
+    path.mkdir()
+    second = successor(two.one, two.one.keys.root)
+    assert two.one.admin("POST", "/admin/genesis", {"genesis": second.as_dict()}).status == 201
+    two.advance(SOON)
+    change(two.one, "DELETE FROM audit WHERE seq >= (SELECT max(seq) - 1 FROM audit)")
+    for _ in range(4):
+        two.two.clock.advance(SOON)
+    assert len([line for line in logged if line.startswith("older-database")]) == 1, logged
+    assert two.two.ask("GET", "/readyz").status == 503
+
+
 def test_a_document_that_cannot_be_read_keeps_back_no_other(two: Two, logged: list[str]) -> None:
     """A policy, say: CRLs are followed, one line says why it is not, and clients are sent elsewhere soon."""
     two.one.joined("pump-1")
